@@ -1,0 +1,72 @@
+"""Tunesmith: a recipe in, a fine-tuned model and the proof that it was worth it out.
+
+All that a plugin author needs is importable from here; importing it stays light (no torch).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from core.errors import DataError, PluginError, Position, Problem, RecipeError, RowError, UserError
+from core.hookspecs import hookimpl
+from core.schema_files import load_fragment
+from core.types import (
+    Adapter,
+    Data,
+    DatasetFormat,
+    Evaluator,
+    Example,
+    Generation,
+    Item,
+    Logger,
+    Plan,
+    Segment,
+    Trainer,
+    Training,
+    TrainResult,
+)
+
+if TYPE_CHECKING:
+    from core.models import load_base, load_tokenizer
+    from core.recipe import Recipe
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Adapter",
+    "Data",
+    "DataError",
+    "DatasetFormat",
+    "Evaluator",
+    "Example",
+    "Generation",
+    "Item",
+    "Logger",
+    "Plan",
+    "PluginError",
+    "Position",
+    "Problem",
+    "Recipe",
+    "RecipeError",
+    "RowError",
+    "Segment",
+    "TrainResult",
+    "Trainer",
+    "Training",
+    "UserError",
+    "hookimpl",
+    "load_base",
+    "load_fragment",
+    "load_tokenizer",
+]
+
+_LAZY = {"load_base": "core.models", "load_tokenizer": "core.models", "Recipe": "core.recipe"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the heavy names only when they are used, so that `import core` needs no torch."""
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'core' has no attribute {name!r}")

@@ -1,0 +1,225 @@
+"""The plugin host: built-ins and installed packages, gathered into one table per kind of component.
+
+Built-ins are ordinary plugins that happen to be listed here; everything else comes from the entry-point group
+`tunesmith.plugins`. Names are unique across all of them: two owners of one name are an error that names both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from core import hookspecs
+from core.errors import PluginError, Problem
+from core.types import Adapter, DatasetFormat, Evaluator, Logger, Schema, Trainer
+
+if TYPE_CHECKING:
+    from core.recipe import Recipe
+
+GROUP = "tunesmith.plugins"
+DISABLE_VARIABLE = "TUNESMITH_DISABLE_PLUGINS"
+OWN_DISTRIBUTION = "tunesmith"
+
+BUILTINS = (
+    "core.keys",
+    "plugins.formats.alpaca",
+    "plugins.formats.chat_template",
+    "plugins.formats.completion",
+    "plugins.formats.input_output",
+    "plugins.adapters.full",
+    "plugins.adapters.lora",
+    "plugins.trainers.sft",
+    "plugins.evaluators.accuracy",
+    "plugins.evaluators.token_f1",
+    "plugins.evaluators.format_compliance",
+    "plugins.evaluators.json_field",
+    "plugins.evaluators.perplexity",
+    "plugins.evaluators.latency",
+    "plugins.loggers.trackers",
+)
+
+# hook -> what a recipe calls the component, for messages
+KINDS = {
+    "dataset_formats": "dataset format",
+    "adapters": "adapter",
+    "trainers": "trainer",
+    "evaluators": "metric",
+    "loggers": "logger",
+}
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """One loaded plugin: its name, the distribution and version it came with, and what it offers by hook."""
+
+    name: str
+    distribution: str
+    version: str
+    offers: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Host:
+    """Everything the installed plugins offer, by name. `key_owners` maps each recipe key to the plugin that owns it."""
+
+    plugins: tuple[PluginInfo, ...]
+    formats: Mapping[str, DatasetFormat]
+    adapters: Mapping[str, Adapter]
+    trainers: Mapping[str, Trainer]
+    evaluators: Mapping[str, Evaluator]
+    loggers: Mapping[str, Logger]
+    recipe_keys: Mapping[str, Schema]
+    key_owners: Mapping[str, str]
+    component_owners: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    rules: Sequence[Callable[..., list[Problem]]] = ()
+
+    def check_recipe(self, recipe: Recipe) -> list[Problem]:
+        """All problems that the plugins' own rules find in `recipe`."""
+        return [problem for rule in self.rules for problem in rule(recipe=recipe)]
+
+
+def load_host(*, extra: Iterable[ModuleType] = (), disabled: Iterable[str] | None = None) -> Host:
+    """Load the built-ins, the installed plugins and `extra` modules.
+
+    disabled: plugin names to leave out; by default those in the environment variable TUNESMITH_DISABLE_PLUGINS
+    (comma-separated). Raises `PluginError` for a plugin that cannot be imported, misspells a hook, returns the wrong
+    kind of thing, or claims a name that another plugin owns.
+    """
+    if disabled is None:
+        disabled = [name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()]
+    left_out = set(disabled)
+    manager = pluggy.PluginManager("tunesmith")
+    manager.add_hookspecs(hookspecs)
+    sources: dict[str, tuple[str, str]] = {}
+
+    for name in BUILTINS:
+        if name not in left_out:
+            _register(manager, import_module(name), name, OWN_DISTRIBUTION)
+            sources[name] = (OWN_DISTRIBUTION, _own_version())
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        if entry.name not in left_out:
+            distribution, version = _distribution(entry)
+            if entry.name in sources:
+                raise PluginError(
+                    f"two plugins are called {entry.name!r}: one from {sources[entry.name][0]}, one from {distribution}",
+                    help="uninstall one of the two distributions",
+                )
+            _register(manager, _import(entry, distribution), entry.name, distribution)
+            sources[entry.name] = (distribution, version)
+    for module in extra:
+        _register(manager, module, module.__name__, module.__name__)
+        sources[module.__name__] = (module.__name__, "")
+
+    _refuse_misspelt_hooks(manager, sources)
+    return _gather(manager, sources)
+
+
+def _own_version() -> str:
+    from core import __version__
+
+    return __version__
+
+
+def _distribution(entry: EntryPoint) -> tuple[str, str]:
+    return (entry.dist.name, entry.dist.version) if entry.dist else (entry.value, "")
+
+
+def _disable_hint(name: str) -> str:
+    return f"fix or uninstall it, or leave it out with {DISABLE_VARIABLE}={name}"
+
+
+def _import(entry: EntryPoint, distribution: str) -> object:
+    try:
+        return entry.load()
+    except Exception as error:
+        raise PluginError(
+            f"plugin {entry.name!r} of {distribution} cannot be imported: {type(error).__name__}: {error}",
+            help=_disable_hint(entry.name),
+        ) from error
+
+
+def _register(manager: pluggy.PluginManager, plugin: object, name: str, distribution: str) -> None:
+    try:
+        manager.register(plugin, name=name)
+    except pluggy.PluginValidationError as error:
+        raise PluginError(
+            f"plugin {name!r} of {distribution} does not fit its hook: {' '.join(str(error).split())}",
+            help=_disable_hint(name),
+        ) from error
+
+
+def _refuse_misspelt_hooks(manager: pluggy.PluginManager, sources: Mapping[str, tuple[str, str]]) -> None:
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        name = manager.get_name(error.plugin) or "?"
+        hooks = ", ".join(sorted(hook for hook in vars(manager.hook) if not hook.startswith("_")))
+        raise PluginError(
+            f"plugin {name!r} of {sources[name][0]} implements a hook that does not exist: {' '.join(str(error).split())}",
+            help=f"the hooks are: {hooks}",
+        ) from error
+
+
+def _gather(manager: pluggy.PluginManager, sources: Mapping[str, tuple[str, str]]) -> Host:
+    expected = {
+        "dataset_formats": DatasetFormat,
+        "adapters": Adapter,
+        "trainers": Trainer,
+        "evaluators": Evaluator,
+        "loggers": Logger,
+    }
+    tables: dict[str, dict[str, Any]] = {hook: {} for hook in expected}
+    owners: dict[tuple[str, str], str] = {}
+    keys: dict[str, Schema] = {}
+    key_owners: dict[str, str] = {}
+    offers: dict[str, dict[str, tuple[str, ...]]] = {name: {} for name in sources}
+
+    for hook, kind in expected.items():
+        for plugin, components in _call_each(manager, hook):
+            for component in components:
+                if not isinstance(component, kind):
+                    raise PluginError(
+                        f"{hook}() of plugin {plugin!r} ({sources[plugin][0]}) returned {component!r}, not a {kind.__name__}",
+                        help=_disable_hint(plugin),
+                    )
+                claimed = owners.setdefault((hook, component.name), plugin)
+                if claimed != plugin or component.name in tables[hook]:
+                    raise _clash(KINDS[hook], component.name, claimed, plugin, sources)
+                tables[hook][component.name] = component
+            offers[plugin][hook] = tuple(component.name for component in components)
+    for plugin, fragment in _call_each(manager, "recipe_keys"):
+        for key, schema in fragment.items():
+            if key in key_owners:
+                raise _clash("recipe key", key, key_owners[key], plugin, sources)
+            keys[key], key_owners[key] = schema, plugin
+        offers[plugin]["recipe_keys"] = tuple(fragment)
+
+    return Host(
+        plugins=tuple(PluginInfo(name, *sources[name], offers=offers[name]) for name in sources),
+        formats=tables["dataset_formats"],
+        adapters=tables["adapters"],
+        trainers=tables["trainers"],
+        evaluators=tables["evaluators"],
+        loggers=tables["loggers"],
+        recipe_keys=keys,
+        key_owners=key_owners,
+        component_owners=owners,
+        rules=tuple(impl.function for impl in manager.hook.check_recipe.get_hookimpls()),
+    )
+
+
+def _call_each(manager: pluggy.PluginManager, hook: str) -> list[tuple[str, Any]]:
+    """(plugin name, result) of every implementation of `hook`, in order of registration."""
+    return [(impl.plugin_name, impl.function()) for impl in getattr(manager.hook, hook).get_hookimpls()]
+
+
+def _clash(kind: str, name: str, first: str, second: str, sources: Mapping[str, tuple[str, str]]) -> PluginError:
+    owners = f"{first} ({sources[first][0]}) and {second} ({sources[second][0]})"
+    return PluginError(f"two plugins offer the {kind} {name!r}: {owners}", help=_disable_hint(second))

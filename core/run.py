@@ -1,0 +1,29 @@
+"""The story of a run. Everything that varies between runs is in the plan; everything else is called from here."""
+
+from __future__ import annotations
+
+from core.data import prepare
+from core.evaluation import evaluate
+from core.models import load_tokenizer, save_model
+from core.output import claim_output_dir
+from core.processes import start_processes
+from core.report import write_report
+from core.types import Plan, RunReport
+
+
+def run(plan: Plan) -> RunReport:
+    """One fine-tuning run, start to finish; on every rank alike.
+
+    Raises `UserError` for what the user can put right; whatever was trained by then is already saved.
+    """
+    start_processes(plan)
+    claim_output_dir(plan)
+    tokenizer = load_tokenizer(plan)
+    data = prepare(plan, tokenizer)
+    model = plan.adapter.build(plan)
+    training = plan.trainer.prepare(plan, model, tokenizer, data)
+    before = evaluate(plan, training.model, tokenizer, data, columns=("base", "prompted"))
+    trained = training.run()
+    save_model(plan, trained.model, tokenizer)
+    after = evaluate(plan, trained.model, tokenizer, data, columns=("tuned",))
+    return write_report(plan, data, before, trained, after)

@@ -1,0 +1,323 @@
+"""The values that flow through a run, and the components a plugin may offer.
+
+Everything here is a plain frozen dataclass, so a plugin is a name and a few functions. Nothing in this module
+imports torch: a component is looked up and checked long before any weight is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase, TrainerCallback
+
+    from core.recipe import Recipe
+
+    Tokenizer = PreTrainedTokenizerBase
+    Module = torch.nn.Module
+
+Schema = dict[str, Any]
+Options = Mapping[str, Any]
+Row = Mapping[str, Any]
+KeyPath = tuple[str | int, ...]
+
+
+# ---------------------------------------------------------------- examples: what a format makes of a row
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of an example's text.
+
+    `trained` marks text whose tokens carry loss; `answer` marks what evaluation takes as the reference. The end-of-turn
+    mark is usually a segment of its own: trained (the model must learn to stop) but not part of the answer.
+    """
+
+    text: str
+    trained: bool = False
+    answer: bool = False
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example: segments of text, or (for rows that come tokenised) `input_ids` and `labels` of equal length."""
+
+    segments: Sequence[Segment] = ()
+    input_ids: Sequence[int] | None = None
+    labels: Sequence[int] | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """One held-out item, as an evaluator sees it.
+
+    prompt: the exact text given to the model. references: acceptable answers, the first is the one shown.
+    place: `file:line` of the row. facts: numbers core measured for this item in the column being scored, for evaluators
+    that ask for them through `needs` ("latency": `seconds`, `tokens`; "likelihood": `nll` in nats, `tokens`).
+    """
+
+    index: int
+    row: Row
+    prompt: str
+    references: tuple[str, ...]
+    place: str
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------- components: what a plugin offers
+
+
+@dataclass(frozen=True)
+class DatasetFormat:
+    """Turns one row into examples; chosen by `datasets[].type`.
+
+    render(row, options, tokenizer) -> list[Example]. `options` are the data set's own keys with the defaults of
+    `options_schema` filled in; an option whose schema says `"x-inherit": true` falls back to the recipe's top-level key
+    of the same name. A row that cannot be rendered raises `RowError` (a `KeyError` for a missing field does as well).
+    """
+
+    name: str
+    render: Callable[[Row, Options, Tokenizer], list[Example]]
+    kind: str = "sft"
+    options_schema: Schema = field(default_factory=dict)
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How the base model becomes trainable; chosen by `adapter` (absent: `full`).
+
+    build(plan) -> the model with exactly the parameters to train requiring gradients.
+    base_view(plan, model) -> a context manager in which `model` computes exactly what the untouched base computes
+        (asked before training starts), or None where that is impossible: the base is then loaded apart.
+    save(plan, model, folder) writes what makes the tuned model, in the Hugging Face layout. Default: `save_pretrained`.
+    load(plan, folder) -> the tuned model, for scoring a finished run. Default: `AutoModelForCausalLM.from_pretrained`.
+    merge(plan, model) -> a plain base-shaped model, or None if the adapter has nothing to merge.
+    estimate(plan, config) -> dict of counts and bytes for the planner.
+    uses: recipe keys owned by another plugin that this adapter reads too.
+    """
+
+    name: str
+    build: Callable[[Plan], Module]
+    base_view: Callable[[Plan, Module], AbstractContextManager[Any] | None] | None = None
+    save: Callable[[Plan, Module, Path], None] | None = None
+    load: Callable[[Plan, Path], Module] | None = None
+    merge: Callable[[Plan, Module], Module] | None = None
+    estimate: Callable[[Plan, Any], dict[str, float]] | None = None
+    uses: tuple[str, ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains; chosen by `trainer` (default `sft`). `kind` must match that of every data set's format.
+
+    prepare(plan, model, tokenizer, data) -> Training: sharded and ready on every rank, nothing trained yet.
+    """
+
+    name: str
+    prepare: Callable[[Plan, Module, Tokenizer, Data], Training]
+    kind: str = "sft"
+    uses: tuple[str, ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A prepared training: `model` can be evaluated at once; `run()` trains it on all ranks together."""
+
+    model: Module
+    run: Callable[[], TrainResult]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores predictions; chosen by `evaluation.metrics[].type`.
+
+    score(prediction, item, options) -> finite numbers for this item. The key equal to the evaluator's name (else the
+    first key) is the figure that is compared; the others are details. May return {} for an item it does not apply to.
+    summarise(scores, options) -> figures for the whole column; default: the mean of every key.
+    higher_is_better: the direction of the compared figure. unit: "share" (0..1, shown as %), "seconds" or "".
+    needs: facts core must measure first ("latency", "likelihood").
+    """
+
+    name: str
+    score: Callable[[str, Item, Options], dict[str, float]]
+    summarise: Callable[[Sequence[dict[str, float]], Options], dict[str, float]] | None = None
+    options_schema: Schema = field(default_factory=dict)
+    higher_is_better: bool = True
+    unit: Literal["share", "seconds", ""] = "share"
+    needs: tuple[str, ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Logger:
+    """Sends metrics somewhere; chosen by `report_to`, or by one of `keys` being set in the recipe.
+
+    callback(plan) -> a transformers TrainerCallback (an instance), made on every rank; it decides where it writes.
+    """
+
+    name: str
+    callback: Callable[[Plan], TrainerCallback]
+    keys: tuple[str, ...] = ()
+    description: str = ""
+
+
+# ---------------------------------------------------------------- the plan: a recipe with everything resolved and named
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """One entry of a list of data sets: where its rows are and the format, with options, that reads them.
+
+    path: absolute local path, or a hub id / URL as written. key: where the entry stands in the recipe, for messages.
+    """
+
+    path: str
+    format: DatasetFormat
+    options: Options
+    key: KeyPath
+
+
+@dataclass(frozen=True)
+class MetricPlan:
+    """One requested metric. name: how it is called in the report (the type, with a suffix if used twice)."""
+
+    name: str
+    evaluator: Evaluator
+    options: Options
+
+
+@dataclass(frozen=True)
+class ColumnPlan:
+    """One column of the comparison. name: `base`, `prompted` or `tuned`; options: e.g. `shots`, `instruction`."""
+
+    name: str
+    options: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What is scored: held-out data, metrics, columns, and the decoding that all columns share."""
+
+    datasets: tuple[DatasetPlan, ...] = ()
+    metrics: tuple[MetricPlan, ...] = ()
+    columns: tuple[ColumnPlan, ...] = ()
+    max_new_tokens: int = 256
+    batch_size: int = 8
+    latency_sample: int = 20
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe with every name resolved to a component and every default taken. `plan.recipe["key"]` reads a value.
+
+    base_model: hub id, local folder, `.gguf` file or `package://` address, resolved to an absolute path where local.
+    """
+
+    recipe: Recipe
+    base_model: str
+    output_dir: Path
+    adapter: Adapter
+    trainer: Trainer
+    datasets: tuple[DatasetPlan, ...]
+    validation: tuple[DatasetPlan, ...]
+    evaluation: EvaluationPlan
+    loggers: tuple[Logger, ...] = ()
+    overwrite: bool = False
+    resume_from: Path | None = None
+    trust_remote_code: bool = False
+
+
+# ---------------------------------------------------------------- results
+
+
+@dataclass(frozen=True)
+class Data:
+    """Prepared data. `train` and `val` hold columns `input_ids` and `labels` (equal length, -100 = not trained) plus
+    `place` (`file:line`); `test` are the held-out items. stats: counts per data set, JSON-ready, saved with the run."""
+
+    train: Dataset
+    val: Dataset | None
+    test: tuple[Item, ...]
+    stats: Mapping[str, Any]
+    pad_token_id: int = 0
+
+    def batches(self, micro_batch_size: int) -> Any:
+        """One pass over `train` in order, as padded batches of `input_ids`, `attention_mask`, `labels` [batch, length]."""
+        from core.data.batches import padded_batches
+
+        return padded_batches(self.train, micro_batch_size, self.pad_token_id)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training did. losses: mean loss per trained token of each logged step, in nats. tokens: trained tokens seen.
+    history: the logged records (step, loss, learning_rate, ...). stopped: None, or why training ended early."""
+
+    model: Module
+    losses: Sequence[float]
+    steps: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    parameters_trained: int = 0
+    parameters_total: int = 0
+    peak_bytes: int = 0
+    history: Sequence[Mapping[str, Any]] = ()
+    stopped: str | None = None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generated answer. text: without the end-of-turn mark. tokens: number generated. stopped: it ended by itself."""
+
+    text: str
+    tokens: int
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """One metric of one column. value: the compared figure; summary: all figures; interval: 95 % interval of `value`, or
+    None; scores: one per item in item order, None where the metric does not apply."""
+
+    value: float | None
+    summary: Mapping[str, float]
+    interval: tuple[float, float] | None
+    scores: Sequence[float | None]
+    n: int
+
+
+@dataclass(frozen=True)
+class ColumnReport:
+    """One scored column: an answer per item, the metrics, and facts to state beside them (dtype, quantisation, merged,
+    seconds spent, tokens per answer, the prompt's form)."""
+
+    name: str
+    generations: Sequence[Generation]
+    metrics: Mapping[str, MetricResult]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """The scored columns by name, in the recipe's order."""
+
+    columns: Mapping[str, ColumnReport] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """The finished run: the content of `run.json`, and where the files lie."""
+
+    values: Mapping[str, Any]
+    output_dir: Path
+    exit_code: int = 0
