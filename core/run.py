@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.data import prepare
 from core.evaluation import evaluate
 from core.models import load_tokenizer, save_model
-from core.output import claim_output_dir
+from core.output import claim_output_dir, refuse_existing_run
 from core.processes import start_processes
 from core.report import write_report
 from core.types import Plan, RunReport
@@ -16,11 +16,12 @@ def run(plan: Plan) -> RunReport:
 
     Raises `UserError` for what the user can put right; whatever was trained by then is already saved.
     """
+    refuse_existing_run(plan)
     start_processes(plan)
-    claim_output_dir(plan)
     tokenizer = load_tokenizer(plan)
     data = prepare(plan, tokenizer)
     model = plan.adapter.build(plan)
+    claim_output_dir(plan)
     training = plan.trainer.prepare(plan, model, tokenizer, data)
     before = evaluate(plan, training.model, tokenizer, data, columns=("base", "prompted"))
     trained = training.run()

@@ -1,0 +1,82 @@
+"""The output folder: never overwritten unasked, and cleared only when the run that replaces it is ready to train."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from core.errors import UserError
+from core.types import Plan
+
+# What a run leaves behind. Only these are replaced by --overwrite, so that a mistyped output_dir cannot empty a home folder.
+RUN_FILES = (
+    "run.json",
+    "report.html",
+    "predictions.jsonl",
+    "metrics.jsonl",
+    "README.md",
+    "recipe.yml",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
+RUN_PATTERNS = ("model*.safetensors", "checkpoint-*", ".partial-*")
+
+
+def refuse_existing_run(plan: Plan) -> None:
+    """Raise `UserError` where the output folder holds a run and neither overwriting nor resuming was asked for.
+
+    Called before the processes meet, so that no rank can mistake the first file of this run for an earlier one.
+    """
+    folder = plan.output_dir
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"output_dir {str(folder)!r} is a file", help="choose another output_dir")
+    existing = run_files(folder)
+    if existing and not plan.overwrite and plan.resume_from is None:
+        raise UserError(
+            f"output_dir {str(folder)!r} already holds a run ({existing[0].name}, {len(existing)} entries in all)",
+            help="choose another output_dir, or add --resume to go on with it, or --overwrite to replace it",
+        )
+
+
+def claim_output_dir(plan: Plan) -> None:
+    """Make the output folder ready: the main process clears an earlier run if asked to, all others wait.
+
+    Raises `UserError` on every rank where the folder cannot be written.
+    """
+    from core.processes import barrier, gather_objects, is_main
+
+    failures: list[str] = []
+    if is_main():
+        try:
+            _clear_and_probe(plan)
+        except OSError as error:
+            failures.append(error.strerror or str(error))
+    barrier()
+    for reason in gather_objects(failures):
+        raise UserError(f"output_dir {str(plan.output_dir)!r} cannot be written: {reason}", help="choose another output_dir")
+
+
+def _clear_and_probe(plan: Plan) -> None:
+    if plan.overwrite and plan.resume_from is None:
+        for entry in run_files(plan.output_dir):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    plan.output_dir.mkdir(parents=True, exist_ok=True)
+    probe = plan.output_dir / ".partial-probe"
+    probe.touch()
+    probe.unlink()
+
+
+def run_files(folder: Path) -> list[Path]:
+    """What an earlier run left in `folder`, sorted by name."""
+    named = {folder / name for name in RUN_FILES if (folder / name).exists()}
+    return sorted(named | {entry for pattern in RUN_PATTERNS for entry in folder.glob(pattern)})

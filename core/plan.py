@@ -1,0 +1,155 @@
+"""From a checked recipe to a plan: every name resolved to a component, every default taken, every path absolute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.check import check_recipe, item_options, resolve_defaults
+from core.check.paths import resolve_input_path
+from core.errors import Problem, RecipeError, UserError
+from core.host import Host
+from core.models.source import resolve_base_model
+from core.recipe import Recipe
+from core.types import (
+    ColumnPlan,
+    DatasetPlan,
+    EvaluationPlan,
+    KeyPath,
+    Logger,
+    MetricPlan,
+    Plan,
+)
+
+LATEST = "latest"
+
+
+def make_plan(
+    recipe: Recipe,
+    host: Host,
+    *,
+    overwrite: bool = False,
+    resume: str | None = None,
+    trust_remote_code: bool = False,
+) -> Plan:
+    """Resolve `recipe` against what `host` offers. Light: no torch, nothing written.
+
+    resume: a checkpoint folder, or `latest`. Raises `RecipeError` with every problem found.
+    """
+    errors = [problem for problem in check_recipe(recipe, host) if problem.severity == "error"]
+    if errors:
+        raise RecipeError(errors)
+    recipe = resolve_defaults(recipe, host)
+    adapter = host.adapters[recipe["adapter"] or "full"]
+    trainer = host.trainers[recipe["trainer"]]
+    datasets = _datasets(recipe, host, "datasets")
+    validation = _datasets(recipe, host, "test_datasets")
+    evaluation = _evaluation(recipe, host)
+    mismatches = [
+        Problem(
+            f"format {dataset.format.name!r} makes {dataset.format.kind!r} examples, trainer {trainer.name!r} takes {trainer.kind!r}",
+            key=(*dataset.key, "type"),
+            at="value",
+        )
+        for dataset in (*datasets, *validation)
+        if dataset.format.kind != trainer.kind
+    ]
+    try:
+        base_model = resolve_base_model(recipe["base_model"], recipe.path.parent)
+    except UserError as error:
+        mismatches.append(Problem(error.message, key=("base_model",), at="value", help=error.help))
+    if mismatches:
+        raise RecipeError(mismatches)
+    output_dir = Path(recipe["output_dir"]).expanduser().absolute()
+    return Plan(
+        recipe=recipe,
+        base_model=base_model,
+        output_dir=output_dir,
+        adapter=adapter,
+        trainer=trainer,
+        datasets=datasets,
+        validation=validation,
+        evaluation=evaluation,
+        loggers=_loggers(recipe, host),
+        overwrite=overwrite,
+        resume_from=_resume_from(recipe, output_dir, resume),
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def _datasets(recipe: Recipe, host: Host, *path: str) -> tuple[DatasetPlan, ...]:
+    """The data sets listed under the key `path`, each with its format and the format's options."""
+    entries: Any = recipe
+    for key in path:
+        entries = (entries or {}).get(key) if isinstance(entries, Mapping) else entries[key]
+    plans = []
+    for index, entry in enumerate(entries or ()):
+        key: KeyPath = (*path, index)
+        found = host.formats[entry["type"]]
+        plans.append(
+            DatasetPlan(
+                path=resolve_input_path(entry["path"], recipe.path.parent),
+                format=found,
+                options=item_options(found.options_schema, entry, recipe),
+                key=key,
+            )
+        )
+    return tuple(plans)
+
+
+def _evaluation(recipe: Recipe, host: Host) -> EvaluationPlan:
+    settings: Mapping[str, Any] = recipe["evaluation"] or {}
+    datasets = _datasets(recipe, host, "evaluation", "datasets") or _datasets(recipe, host, "test_datasets")
+    chosen = {key: settings[key] for key in ("max_new_tokens", "batch_size", "latency_sample", "limit") if key in settings}
+    return EvaluationPlan(
+        datasets=datasets,
+        metrics=_metrics(recipe, host, settings.get("metrics") or [{"type": "accuracy"}, {"type": "latency"}]),
+        columns=tuple(_column(entry) for entry in settings.get("compare") or ["base", {"prompted": {}}, "tuned"]),
+        **chosen,
+    )
+
+
+def _metrics(recipe: Recipe, host: Host, entries: Sequence[Mapping[str, Any]]) -> tuple[MetricPlan, ...]:
+    """The requested metrics; the second of a type is called `type-2`, and so on."""
+    seen: dict[str, int] = {}
+    metrics = []
+    for entry in entries:
+        evaluator = host.evaluators[entry["type"]]
+        seen[evaluator.name] = seen.get(evaluator.name, 0) + 1
+        name = evaluator.name if seen[evaluator.name] == 1 else f"{evaluator.name}-{seen[evaluator.name]}"
+        metrics.append(MetricPlan(name, evaluator, item_options(evaluator.options_schema, entry, recipe)))
+    return tuple(metrics)
+
+
+def _column(entry: str | Mapping[str, Any]) -> ColumnPlan:
+    if isinstance(entry, str):
+        return ColumnPlan(entry)
+    ((name, options),) = entry.items()
+    return ColumnPlan(name, dict(options or {}))
+
+
+def _loggers(recipe: Recipe, host: Host) -> tuple[Logger, ...]:
+    """The loggers named in `report_to`, and those with a key of their own set to something."""
+    named = recipe["report_to"] or ()
+    named = {named} if isinstance(named, str) else set(named)
+    return tuple(
+        logger
+        for logger in host.loggers.values()
+        if logger.name in named or any(recipe[key] for key in logger.keys if key in recipe)
+    )
+
+
+def _resume_from(recipe: Recipe, output_dir: Path, resume: str | None) -> Path | None:
+    """The checkpoint to go on from: a folder, or the output folder itself for "the latest one in it"."""
+    asked = resume or recipe["resume_from_checkpoint"] or (LATEST if recipe["auto_resume_from_checkpoints"] else None)
+    if not asked:
+        return None
+    if asked in (LATEST, True, "true"):
+        return output_dir
+    folder = Path(asked).expanduser().absolute()
+    if not folder.is_dir():
+        raise UserError(
+            f"no checkpoint at {asked!r}", help="name a checkpoint-<step> folder, or --resume alone for the latest one"
+        )
+    return folder
