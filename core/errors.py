@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from core.types import KeyPath
+
+if TYPE_CHECKING:
+    from core.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,12 @@ class UserError(Exception):
 
 
 class RecipeError(UserError):
-    """One or more problems in a recipe, all of them."""
+    """One or more problems in a recipe, all of them. recipe: the one they are in, where it could be read."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], recipe: Recipe | None = None) -> None:
         super().__init__("; ".join(problem.message for problem in problems))
         self.problems = tuple(problems)
+        self.recipe = recipe
 
 
 class PluginError(UserError):

@@ -1,0 +1,84 @@
+"""`tunesmith launch`: `accelerate launch -m core RECIPE`, with clean messages, exit codes and signals."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from core.commands import run
+from core.launched import FOLDER_VARIABLE, exit_code, started_processes
+
+HELP = "run a recipe through accelerate launch: several processes, clean messages and exit codes"
+EXAMPLE = "tunesmith launch recipes/quickstart.yml --overwrite --set max_steps=20 --num_processes 1"
+TAKES_OTHER_FLAGS = True
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `run`; whatever else stands behind the recipe is accelerate's."""
+    run.add_arguments(parser)
+    parser.usage = f"{parser.prog} RECIPE [options of run] [accelerate's flags, such as --num_processes 2]"
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Check the recipe here, so that a mistake in it starts nothing; then launch, and return what the run returned."""
+    run.plan_of(args)
+    with tempfile.TemporaryDirectory(prefix="tunesmith-launch-") as name:
+        folder = Path(name)
+        # safe path: a folder called `core` in the working directory must not stand in for this package
+        environment = {**os.environ, "PYTHONSAFEPATH": "1", FOLDER_VARIABLE: name}
+        command = [sys.executable, "-m", "core.launcher", *args.other_flags, "-m", "core", *_run_arguments(args)]
+        # A group of its own, so that Ctrl-C on the terminal reaches this process alone, which passes it on once:
+        # launchers pass it on as well, or die of it and leave the run behind. Such a group cannot read the terminal.
+        launcher = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0)
+        with _forwarding(launcher, folder):
+            launcher_code = launcher.wait()
+        code = exit_code(folder)
+    if launcher_code != 0 and not code:
+        return launcher_code if launcher_code > 0 else 128 - launcher_code
+    return code or 0
+
+
+def _run_arguments(args: argparse.Namespace) -> list[str]:
+    """The command line of `run` that says what `args` say."""
+    arguments = ["run", str(args.recipe)]
+    for override in args.overrides:
+        arguments += ["--set", override]
+    if args.overwrite:
+        arguments.append("--overwrite")
+    if args.resume:
+        arguments += ["--resume", args.resume]
+    if args.trust_remote_code:
+        arguments.append("--trust-remote-code")
+    return arguments
+
+
+@contextmanager
+def _forwarding(launcher: subprocess.Popen[bytes], folder: Path) -> Iterator[None]:
+    """Pass signals on to the processes of the run, or to the launcher's group while none has started."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        started = started_processes(folder)
+        for process in started:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(process, number)
+        if not started:
+            with suppress(ProcessLookupError):
+                os.killpg(launcher.pid, number)
+
+    before: dict[signal.Signals, Any] = {number: signal.signal(number, forward) for number in FORWARDED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

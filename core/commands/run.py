@@ -1,0 +1,83 @@
+"""`tunesmith run`: one recipe, one run, in this process (on every rank alike when launched)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import Problem, RecipeError
+from core.launched import rank_of
+
+if TYPE_CHECKING:
+    from core.types import Plan
+
+HELP = "run a recipe: train, compare with the untuned model, report"
+EXAMPLE = "tunesmith run recipes/quickstart.yml --set max_steps=20 --overwrite"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `run`; `launch` takes them too."""
+    parser.add_argument("recipe", metavar="RECIPE", type=Path, help="the recipe, a YAML file")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override a key, lists by number: --set datasets.0.path=mine.jsonl (may be repeated)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that output_dir already holds")
+    parser.add_argument(
+        "--resume",
+        metavar="CHECKPOINT",
+        nargs="?",
+        const="latest",
+        help="go on from a checkpoint folder, or from the latest one in output_dir",
+    )
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="allow the model's own Python code to run (off by default)"
+    )
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Check the recipe, say its warnings once, run it. Raises `UserError` for what the user can put right."""
+    from core.diagnostics import render_problems
+
+    plan, warnings = plan_of(args)
+    if warnings and rank_of() == 0:
+        print(render_problems(warnings, plan.recipe), file=sys.stderr, flush=True)
+
+    # only now: everything before needs no torch, so that a mistake shows at once
+    from core.run import run
+
+    try:
+        return run(plan).exit_code
+    except RecipeError as error:
+        error.recipe = error.recipe or plan.recipe
+        raise
+
+
+def plan_of(args: argparse.Namespace) -> tuple[Plan, list[Problem]]:
+    """The plan for the command line, and the recipe's warnings. Raises `RecipeError` with every problem."""
+    from core.check import check_recipe
+    from core.host import load_host
+    from core.output import refuse_existing_run
+    from core.plan import make_plan
+    from core.recipe import load_recipe
+
+    recipe = load_recipe(args.recipe, args.overrides)
+    host = load_host()
+    try:
+        problems = check_recipe(recipe, host)
+        if any(problem.severity == "error" for problem in problems):
+            raise RecipeError(problems)
+        plan = make_plan(
+            recipe, host, overwrite=args.overwrite, resume=args.resume, trust_remote_code=args.trust_remote_code
+        )
+        refuse_existing_run(plan)
+    except RecipeError as error:
+        error.recipe = error.recipe or recipe
+        raise
+    return plan, problems

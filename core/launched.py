@@ -1,0 +1,61 @@
+"""What a process knows of how it was launched, before torch is imported: its rank, and who waits for it to end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+# The names that torchrun and the MPI launchers use.
+RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+
+# Set by `tunesmith launch`: the folder in which every process it started leaves its number and its exit code, because
+# a signal has to reach those processes alone, and the launchers in between turn every failure into 1.
+FOLDER_VARIABLE = "TUNESMITH_LAUNCH_FOLDER"
+
+# Variables that only a launcher sets, never a user or a library in this process.
+LAUNCHER_VARIABLES = ("ACCELERATE_DYNAMO_BACKEND", "TORCHELASTIC_RUN_ID")
+
+
+def rank_of(environment: Mapping[str, str] = os.environ) -> int:
+    """This process's rank among all, 0 where nothing was launched."""
+    for name in RANK_VARIABLES:
+        value = environment.get(name, "")
+        if value.isdecimal():
+            return int(value)
+    return 0
+
+
+def under_bare_launcher(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a launcher other than `tunesmith launch` waits for this process, with a traceback should it fail."""
+    return FOLDER_VARIABLE not in environment and any(name in environment for name in LAUNCHER_VARIABLES)
+
+
+def note_start() -> None:
+    """Under `tunesmith launch`: leave this process's number, so that signals reach it."""
+    _leave(f"{os.getpid()}.started", "")
+
+
+def leave_exit_code(code: int) -> None:
+    """Under `tunesmith launch`: leave the code this process ends with."""
+    _leave(f"{rank_of()}.exit", str(code))
+
+
+def started_processes(folder: Path) -> list[int]:
+    """The numbers of the processes that noted their start in `folder`."""
+    return [int(path.stem) for path in folder.glob("*.started")]
+
+
+def exit_code(folder: Path) -> int | None:
+    """The code of the lowest rank that left one other than 0; 0 if all that left one ended well; None if none did."""
+    left = sorted(folder.glob("*.exit"), key=lambda path: int(path.stem))
+    codes = [int(path.read_text(encoding="utf-8")) for path in left]
+    return next((code for code in codes if code), 0) if codes else None
+
+
+def _leave(name: str, text: str) -> None:
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder and Path(folder).is_dir():
+        partial = Path(folder) / f"{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(Path(folder) / name)

@@ -1,0 +1,114 @@
+"""What `tunesmith launch` starts: accelerate's launcher, without its traceback where the run said what failed.
+
+`python -m core.launcher [accelerate's flags] -m core run RECIPE ...`
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.launched import FOLDER_VARIABLE, exit_code
+
+
+def main(argv: Sequence[str]) -> int:
+    """Launch; returns the exit code. An exception flies only if no process of the run has left its exit code."""
+    from accelerate.commands.launch import launch_command, launch_command_parser
+
+    try:
+        args = launch_arguments(launch_command_parser(), argv)
+    except UserError as error:
+        print(f"error: {error.message}\nhelp: {error.help}", file=sys.stderr)
+        return 2
+    start_every_process_on_cpu(args)
+    # the failure of a process is told by that process, with more to go by
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    try:
+        launch_command(args)
+    except (Exception, SystemExit) as error:
+        code = exit_code(Path(os.environ[FOLDER_VARIABLE]))
+        if code:
+            return code
+        number = signal_that_ended(error)
+        if number is None:
+            raise
+        name = signal.Signals(number).name
+        help = (
+            "the system's memory may have run out: try a smaller micro_batch_size"
+            if name == "SIGKILL"
+            else "run it again"
+        )
+        print(f"error: a process of the run was ended by {name}\nhelp: {help}", file=sys.stderr)
+        return 128 + number
+    return 0
+
+
+def signal_that_ended(error: BaseException) -> int | None:
+    """The signal that ended the first process to fail, if one did."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    if isinstance(error, ChildFailedError):
+        code = error.get_first_failure()[1].exitcode
+    elif isinstance(error, subprocess.CalledProcessError):
+        code = error.returncode
+    else:
+        return None
+    return -code if code < 0 else None
+
+
+def launch_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """accelerate's view of `argv`. Raises `UserError` for a flag it does not know (it would run the flag's value)."""
+    flags = list(argv)[: _script_index(argv)]
+    for flag in flags:
+        name = flag.split("=")[0]
+        if name.startswith("-") and name not in parser._option_string_actions:
+            near = difflib.get_close_matches(name, parser._option_string_actions, n=1)
+            raise UserError(
+                f"unknown argument {name!r}",
+                help=f"did you mean {near[0]!r}?"
+                if near
+                else "see tunesmith launch --help and accelerate launch --help",
+            )
+    args = parser.parse_args(list(argv))
+    if args.training_script != "core" or not args.module:
+        raise UserError(
+            f"cannot place {args.training_script!r} among accelerate's flags {' '.join(flags)!r}",
+            help="write tunesmith launch RECIPE, then options, each with its value",
+        )
+    return args
+
+
+def start_every_process_on_cpu(args: Any) -> None:
+    """Make accelerate start as many processes as asked for where there is no accelerator; it would start one.
+
+    It starts several local processes only in its several-GPU mode, which works on CPU as well (over gloo).
+    """
+    import torch
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(args.config_file) if args.config_file else None
+    processes = args.num_processes or (config.num_processes if config else 1) or 1
+    cpu = args.cpu or bool(config and getattr(config, "use_cpu", False)) or not torch.accelerator.is_available()
+    hostfile = args.mpirun_hostfile or (getattr(config, "mpirun_config", None) or {}).get("mpirun_hostfile")
+    other_mode = args.tpu or args.use_deepspeed or args.use_fsdp or args.use_megatron_lm
+    if cpu and processes > 1 and not hostfile and not other_mode:
+        args.cpu, args.multi_gpu, args.num_processes = False, True, processes
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+
+
+def _script_index(argv: Sequence[str]) -> int:
+    """Where `-m core run` begins."""
+    return next(i for i in range(len(argv)) if list(argv[i : i + 3]) == ["-m", "core", "run"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
