@@ -1,0 +1,101 @@
+"""How figures are written for people: the rows of the comparison, shared by terminal, page and model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+LABELS = {"base": "base", "prompted": "base, prompted", "tuned": "fine-tuned"}
+MISSING = "–"
+
+
+def comparison_header(values: Mapping[str, Any]) -> list[str]:
+    """The titles of the comparison's columns, in the order of `comparison_rows`."""
+    shots = values["columns"].get("prompted", {}).get("shots")
+    prompted = f"base, {shots} examples in the prompt" if shots else LABELS["prompted"]
+    return ["", *({**LABELS, "prompted": prompted}.get(name, name) for name in values["evaluation"])]
+
+
+def comparison_rows(values: Mapping[str, Any]) -> list[list[str]]:
+    """One row per metric: its name and, per column, the figure with its 95 % interval; then how long answers are."""
+    columns = values["evaluation"]
+    rows = []
+    for metric, about in values["metrics"].items():
+        cells = [_cell(columns[name].get(metric), about["unit"]) for name in columns]
+        rows.append([_metric_label(metric), *cells])
+    for fact, label, form in (
+        ("tokens_per_answer", "tokens per answer", "{:.1f}"),
+        ("prompt_tokens", "tokens per prompt", "{:.0f}"),
+    ):
+        cells = [
+            form.format(values["columns"][name][fact]) if values["columns"][name].get(fact) else MISSING
+            for name in columns
+        ]
+        if any(cell != MISSING for cell in cells):
+            rows.append([label, *cells])
+    return rows
+
+
+def run_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the run took: (label, figure) pairs."""
+    train, parameters = values["train"], values["parameters"]
+    share = parameters["trained"] / parameters["total"] if parameters["total"] else 0.0
+    rows = [
+        ("held-out items", f"{values['items']:,}"),
+        ("tokens trained on", f"{train['tokens']:,} in {train['steps']:,} steps"),
+        ("parameters trained", f"{parameters['trained']:,} of {parameters['total']:,} ({percent(share, 2)})"),
+        ("time", f"{duration(train['seconds'])} training, {duration(values['seconds'])} in all"),
+        ("peak memory", size(values["memory"]["peak_bytes"])),
+    ]
+    baselines = values["baselines"]
+    if baselines:
+        words = (
+            f"chance {percent(baselines['chance'])}, always the most frequent answer {percent(baselines['majority'])}"
+        )
+        rows.insert(1, ("accuracy without a model", words))
+    return rows
+
+
+def figure(value: float | None, unit: str) -> str:
+    """A metric's value in its unit: a share as per cent, seconds as such, anything else with four digits."""
+    if value is None:
+        return MISSING
+    if unit == "share":
+        return percent(value)
+    return f"{value:.2f} s" if unit == "seconds" else f"{value:.4g}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """`share` (0..1) as per cent, without a trailing `.0`."""
+    text = f"{100 * share:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `42 s`, `6 min 26 s` or `3 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(count: int) -> str:
+    """Bytes in GiB or MiB."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def _cell(result: Mapping[str, Any] | None, unit: str) -> str:
+    if result is None or result["value"] is None:
+        return MISSING
+    text = figure(result["value"], unit)
+    if result["interval"]:
+        low, high = (figure(bound, unit).removesuffix(" %").removesuffix(" s") for bound in result["interval"])
+        text += f" ({low}–{high})"
+    return text
+
+
+def _metric_label(metric: str) -> str:
+    labels = {"latency": "latency per answer (median)", "token_f1": "token F1"}
+    return labels.get(metric, metric.replace("_", " "))

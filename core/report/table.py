@@ -1,0 +1,45 @@
+"""The end of a run in the terminal: the comparison, what it took, and the verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.console import say
+from core.report.figures import comparison_header, comparison_rows, run_rows
+
+MIN_WIDTH = 100  # a terminal narrower than this (or none at all) would break figures over lines
+
+
+def say_table(values: Mapping[str, Any], output_dir: str) -> None:
+    """Print the comparison, the run's figures and the verdict, on the main process."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if console.width < MIN_WIDTH:
+        console = Console(highlight=False, width=MIN_WIDTH)
+    with console.capture() as captured:
+        if values["evaluation"]:
+            header, *_ = [comparison_header(values)]
+            table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+            for title in header:
+                table.add_column(title, justify="left")
+            for row in comparison_rows(values):
+                table.add_row(*row)
+            console.print(table)
+            console.print()
+        facts = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
+        for label, text in run_rows(values):
+            facts.add_row(label, text)
+        console.print(facts)
+        console.print()
+        console.print(f"[bold]{_escaped(values['verdict']['words'])}[/bold]")
+        console.print(_escaped(f"report: {output_dir}/report.html"))
+    say(captured.get().rstrip())
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,134 @@
+"""The content of `run.json`: every figure of the run, plain and JSON-ready. Its schema is schemas/run.json."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from core.types import ColumnReport, Data, EvalReport, MetricResult, Plan, TrainResult
+
+FORMAT_VERSION = 1
+MASKED = "***"
+SECRET_ENDINGS = ("_token", "_api_key", "apikey", "password", "secret", "secrets")
+
+
+def run_values(
+    plan: Plan,
+    data: Data,
+    report: EvalReport,
+    trained: TrainResult,
+    *,
+    environment: Mapping[str, Any],
+    verdict: Mapping[str, Any],
+    baselines: Mapping[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """All figures of a run. `evaluation.<column>.<metric>.value` holds the compared figure of each metric.
+
+    seconds: wall time of the whole run. Numbers that JSON cannot hold (NaN, infinity) become null.
+    """
+    from core import __version__
+
+    values = {
+        "format_version": FORMAT_VERSION,
+        "tunesmith": __version__,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "recipe": {
+            "path": str(plan.recipe.path),
+            "values": without_secrets(plan.recipe.values),
+            "defaults": without_secrets(plan.recipe.defaults),
+        },
+        "base_model": str(plan.recipe["base_model"]),
+        "adapter": plan.adapter.name,
+        "trainer": plan.trainer.name,
+        "environment": dict(environment),
+        "data": dict(data.stats),
+        "parameters": {"trained": trained.parameters_trained, "total": trained.parameters_total},
+        "train": {
+            "losses": list(trained.losses),
+            "steps": trained.steps,
+            "seconds": trained.seconds,
+            "tokens": trained.tokens,
+            "stopped": trained.stopped,
+            "history": [dict(record) for record in trained.history],
+        },
+        "memory": {"peak_bytes": trained.peak_bytes},
+        "evaluation": {
+            name: {metric: _metric(result) for metric, result in column.metrics.items()}
+            for name, column in report.columns.items()
+        },
+        "metrics": {
+            metric.name: {"unit": metric.evaluator.unit, "higher_is_better": metric.evaluator.higher_is_better}
+            for metric in plan.evaluation.metrics
+        },
+        "columns": {name: dict(column.facts) for name, column in report.columns.items()},
+        "items": len(data.test),
+        "baselines": dict(baselines),
+        "verdict": dict(verdict),
+        "seconds": seconds,
+    }
+    return dict(_finite(values))
+
+
+def prediction_lines(data: Data, report: EvalReport) -> list[dict[str, Any]]:
+    """One record per held-out item: place, prompt, references, and each column's answer with its scores. No timings,
+    so that the same answers give the same lines whatever the number of processes."""
+    return [
+        {
+            "index": item.index,
+            "place": item.place,
+            "prompt": item.prompt,
+            "references": list(item.references),
+            "answers": {name: _answer(column, position) for name, column in report.columns.items()},
+        }
+        for position, item in enumerate(data.test)
+    ]
+
+
+def without_secrets(value: Any, key: str = "") -> Any:
+    """`value` with everything that stands under a key named like a secret masked."""
+    if key.lower().endswith(SECRET_ENDINGS) and isinstance(value, (str, list, tuple)) and not _names_a_token(key):
+        return MASKED
+    if isinstance(value, Mapping):
+        return {str(name): without_secrets(entry, str(name)) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_secrets(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _names_a_token(key: str) -> bool:
+    """Whether `key` is about a token of the vocabulary (`pad_token`, `eos_token`), not about a password."""
+    return key in {"bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"}
+
+
+def _metric(result: MetricResult) -> dict[str, Any]:
+    return {
+        "value": result.value,
+        "interval": list(result.interval) if result.interval else None,
+        "n": result.n,
+        "summary": dict(result.summary),
+    }
+
+
+def _answer(column: ColumnReport, position: int) -> dict[str, Any]:
+    generation = column.generations[position]
+    timed = {"latency"}
+    return {
+        "text": generation.text,
+        "tokens": generation.tokens,
+        "stopped": generation.stopped,
+        "scores": {name: result.scores[position] for name, result in column.metrics.items() if name not in timed},
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(entry) for key, entry in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_finite(entry) for entry in value]
+    return value

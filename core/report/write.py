@@ -1,0 +1,87 @@
+"""Writes a finished run's files, each whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.report.card import model_card
+from core.report.page import report_page
+from core.report.table import say_table
+from core.report.values import prediction_lines, run_values
+from core.types import Data, EvalReport, Plan, RunReport, TrainResult
+
+
+def write_report(plan: Plan, data: Data, before: EvalReport, trained: TrainResult, after: EvalReport) -> RunReport:
+    """Write run.json, predictions.jsonl, report.html and README.md; print the table. All ranks return alike."""
+    from core.evaluation.verdict import baselines, verdict
+    from core.processes import barrier, facts, is_main
+
+    scored = {**before.columns, **after.columns}
+    report = EvalReport(
+        {column.name: scored[column.name] for column in plan.evaluation.columns if column.name in scored}
+    )
+    values = run_values(
+        plan,
+        data,
+        report,
+        trained,
+        environment=facts(),
+        verdict=verdict(plan, report.columns),
+        baselines=baselines(data.test) or {},
+        seconds=_seconds_since_start(),
+    )
+    if is_main():
+        predictions = prediction_lines(data, report)
+        _write(
+            plan.output_dir / "predictions.jsonl",
+            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in predictions),
+        )
+        _write(plan.output_dir / "run.json", json.dumps(values, ensure_ascii=False, indent=1) + "\n")
+        _render(plan.output_dir, values, predictions)
+        say_table(values, str(plan.output_dir))
+    barrier()
+    return RunReport(values=values, output_dir=plan.output_dir)
+
+
+def rerender(run_dir: Path) -> None:
+    """Write report.html and README.md of a finished run anew from its other files, and print the table.
+
+    Raises `UserError` where `run_dir` holds no finished run.
+    """
+    try:
+        values = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+        lines = (run_dir / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+        predictions = [json.loads(line) for line in lines]
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{str(run_dir)!r} holds no finished run: {Path(error.filename).name} is missing",
+            help="name the output_dir of a run that ended",
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{str(run_dir)!r} holds a run whose files cannot be read: {error}") from error
+    _render(run_dir, values, predictions)
+    say_table(values, str(run_dir))
+
+
+def _render(folder: Path, values: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
+    _write(folder / "report.html", report_page(values, predictions))
+    _write(folder / "README.md", model_card(values))
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _seconds_since_start() -> float:
+    """Wall time since this process began, imports included: what the user waited."""
+    import psutil
+
+    return time.time() - float(psutil.Process().create_time())

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.report.figures import comparison_header, comparison_rows, duration, percent, run_rows, size
+
+
+def test_the_comparison_has_a_row_per_metric_and_a_cell_per_column(values: dict[str, Any]) -> None:
+    assert comparison_header(values) == ["", "base", "fine-tuned"]
+    assert comparison_rows(values) == [
+        ["accuracy", "33.3 % (6–79)", "66.7 % (21–94)"],
+        ["latency per answer (median)", "1.23 s", "0.50 s"],
+        ["tokens per answer", "12.0", "4.5"],
+    ]
+
+
+def test_a_metric_without_a_value_is_shown_as_missing(values: dict[str, Any]) -> None:
+    values["evaluation"]["base"]["accuracy"]["value"] = None
+    del values["evaluation"]["tuned"]["accuracy"]
+    assert comparison_rows(values)[0] == ["accuracy", "–", "–"]
+
+
+def test_the_run_rows_name_what_it_took(values: dict[str, Any]) -> None:
+    rows = dict(run_rows(values))
+    assert rows["parameters trained"] == "460,800 of 134,975,808 (0.34 %)"
+    assert rows["time"] == "6 min 26 s training, 12 min 25 s in all"
+    assert rows["accuracy without a model"] == "chance 50 %, always the most frequent answer 66.7 %"
+    assert rows["peak memory"] == "3.00 GiB"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (3600, "1 h 00 min"), (11_100, "3 h 05 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_per_cent_and_sizes() -> None:
+    assert [percent(0), percent(1), percent(0.125), percent(0.1)] == ["0 %", "100 %", "12.5 %", "10 %"]
+    assert size(5 * 2**20) == "5 MiB"

