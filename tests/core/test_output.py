@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import UserError
+from core.output import claim_output_dir, refuse_existing_run, run_files
+
+
+@dataclass(frozen=True)
+class OutputPlan:
+    """The part of a plan that the output folder's rules read."""
+
+    output_dir: Path
+    overwrite: bool = False
+    resume_from: Path | None = None
+
+
+def claim(plan: Any) -> None:
+    refuse_existing_run(plan)
+    claim_output_dir(plan)
+
+
+@pytest.fixture
+def earlier_run(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    (folder / "checkpoint-5").mkdir(parents=True)
+    (folder / "checkpoint-5" / "adapter_model.safetensors").write_bytes(b"weights")
+    (folder / "run.json").write_text("{}")
+    (folder / "notes.txt").write_text("the user's own")
+    return folder
+
+
+def test_a_new_folder_is_made_and_left_empty(tmp_path: Path) -> None:
+    claim(OutputPlan(tmp_path / "a" / "b"))
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_an_earlier_run_is_never_overwritten_unasked(earlier_run: Path) -> None:
+    with pytest.raises(UserError, match="already holds a run") as raised:
+        claim(OutputPlan(earlier_run))
+    assert "--overwrite" in (raised.value.help or "")
+    assert (earlier_run / "checkpoint-5" / "adapter_model.safetensors").read_bytes() == b"weights"
+
+
+def test_overwriting_clears_the_run_and_nothing_else(earlier_run: Path) -> None:
+    claim(OutputPlan(earlier_run, overwrite=True))
+    assert [entry.name for entry in earlier_run.iterdir()] == ["notes.txt"]
+
+
+def test_resuming_keeps_everything(earlier_run: Path) -> None:
+    before = run_files(earlier_run)
+    claim(OutputPlan(earlier_run, overwrite=True, resume_from=earlier_run))
+    assert run_files(earlier_run) == before
+    assert [entry.name for entry in before] == ["checkpoint-5", "run.json"]
+
+
+def test_a_folder_with_other_files_only_is_used(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    claim(OutputPlan(tmp_path))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(UserError, match="is a file"):
+        claim(OutputPlan(tmp_path / "out"))
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        claim(OutputPlan(tmp_path / "file" / "out"))
