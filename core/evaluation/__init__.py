@@ -1,0 +1,8 @@
+"""Scoring a model on held-out items: generation, metrics and intervals, one column at a time."""
+
+from __future__ import annotations
+
+from core.evaluation.evaluate import evaluate
+from core.evaluation.verdict import baselines, verdict
+
+__all__ = ["baselines", "evaluate", "verdict"]

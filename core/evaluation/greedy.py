@@ -1,0 +1,216 @@
+"""Greedy decoding of one batch, with the key/value cache of a prompt prefix that all rows share computed only once.
+
+Own loop instead of `model.generate`: it calls the model as it is wrapped (FSDP, DeepSpeed), takes nothing from the
+model's own generation settings (sampling, penalties), and lets rows that have ended leave the batch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from core.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from core.types import Module
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A model and what its forward understands, looked up once.
+
+    cached: the model takes a key/value cache; without one every step recomputes the whole row. shareable: every layer
+    attends to the whole past, so that a prefix can be computed once for rows of different length.
+    synced: the weights are spread over the ranks, so all ranks must call the model equally often.
+    """
+
+    model: Module
+    config: Any
+    accepts: frozenset[str]
+    cached: bool
+    shareable: bool
+    synced: bool
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Token ids that start every row, and the cache of them (batch of one)."""
+
+    ids: tuple[int, ...]
+    cache: Any
+
+
+def make_decoder(model: Module) -> Decoder:
+    """What `greedy` needs to know about `model`, which may be wrapped by peft, DDP, FSDP or DeepSpeed."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    if isinstance(model, DistributedDataParallel):
+        model = model.module  # DDP broadcasts buffers at each forward: a rank with more batches would wait for ever
+    inner = innermost(model)
+    parameters = inspect.signature(type(inner).forward).parameters
+    takes_rest = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    accepts = frozenset(parameters)
+    config = inner.config
+    prompt_learning = bool(getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False))
+    cached = "past_key_values" in accepts and (takes_rest or "use_cache" in accepts) and not prompt_learning
+    return Decoder(
+        model=model,
+        config=config,
+        accepts=accepts,
+        cached=cached,
+        shareable=cached and _full_attention(config),
+        synced=is_sharded(model),
+        device=next(model.parameters()).device,
+    )
+
+
+def innermost(model: Module) -> Any:
+    """The transformers model inside the wrappers of peft, DDP, FSDP and DeepSpeed."""
+    inner: Any = model
+    while True:
+        if hasattr(inner, "get_base_model"):
+            inner = inner.get_base_model()
+        elif not hasattr(type(inner), "config_class") and hasattr(inner, "module"):
+            inner = inner.module
+        else:
+            return inner
+
+
+def is_sharded(model: Module) -> bool:
+    """Whether the weights are spread over the ranks (FSDP 1 or 2, DeepSpeed ZeRO-3)."""
+    from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
+
+    if any(isinstance(module, (FSDPModule, FullyShardedDataParallel)) for module in model.modules()):
+        return True
+    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+
+
+def share_prefix(decoder: Decoder, ids: Sequence[int]) -> Prefix:
+    """Compute the cache of `ids` once, to be used by every batch whose rows start with them."""
+    import torch
+
+    cache = _empty_cache(decoder)
+    length = len(ids)
+    with torch.no_grad():
+        _forward(
+            decoder,
+            torch.tensor([list(ids)], device=decoder.device),
+            torch.ones((1, length), dtype=torch.long, device=decoder.device),
+            torch.arange(length, device=decoder.device)[None],
+            cache,
+        )
+    return Prefix(tuple(ids), cache)
+
+
+def greedy(
+    decoder: Decoder,
+    rows: Sequence[Sequence[int]],
+    *,
+    stop_ids: Collection[int],
+    pad_id: int,
+    max_new_tokens: int,
+    prefix: Prefix | None = None,
+) -> list[list[int]]:
+    """The most likely next token, again and again, for each of `rows` (token ids after the prefix, none of them empty).
+
+    Returns the new tokens of each row, the stopping token included where there is one. Rows are padded on the left;
+    with a prefix the padding stands between the prefix and the row, masked out and not counted in the positions.
+    """
+    import torch
+
+    device, start = decoder.device, len(prefix.ids) if prefix else 0
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, width - len(row) :] = torch.tensor(row)
+        mask[index, width - len(row) :] = 1
+    positions = (start + mask.cumsum(-1) - 1).clamp(min=0).to(device)
+    mask = torch.cat([torch.ones((len(rows), start), dtype=torch.long), mask], dim=1).to(device)
+    ids = ids.to(device)
+    cache = _copy_for(prefix, len(rows)) if prefix else _empty_cache(decoder)
+
+    produced: list[list[int]] = [[] for _ in rows]
+    active = list(range(len(rows)))  # the rows still in the batch, in its order
+    running = [True] * len(rows)
+    with torch.no_grad():
+        for step in range(max_new_tokens):
+            logits = _forward(decoder, ids, mask, positions, cache)
+            if step == 0 and bool(logits.isnan().any()):
+                raise UserError(
+                    "the model computes NaN instead of probabilities",
+                    help="try another precision (bf16 instead of fp16, or full precision), or check the weights",
+                )
+            tokens = logits.argmax(-1)
+            for row, token in zip(active, tokens.tolist(), strict=True):
+                if running[row]:
+                    produced[row].append(token)
+                    running[row] = token not in stop_ids
+            if not _anyone(any(running), decoder):
+                break
+            ids_next = tokens[:, None]
+            keep = [slot for slot, row in enumerate(active) if running[row]]
+            if keep and 2 * len(keep) <= len(active):
+                index = torch.tensor(keep, device=device)
+                ids_next, mask, positions = ids_next[index], mask[index], positions[index]
+                ids = ids[index]
+                if decoder.cached:
+                    cache.batch_select_indices(index)
+                active = [active[slot] for slot in keep]
+            mask = torch.cat([mask, mask.new_ones((len(active), 1))], dim=1)
+            if decoder.cached:
+                ids, positions = ids_next, positions[:, -1:] + 1
+            else:
+                ids = torch.cat([ids, ids_next], dim=1)
+                positions = torch.cat([positions, positions[:, -1:] + 1], dim=1)
+    return produced
+
+
+def _forward(decoder: Decoder, ids: Any, mask: Any, positions: Any, cache: Any) -> Any:
+    """Logits of the last position of each row, [rows, vocabulary], float32."""
+    optional = {"position_ids": positions, "logits_to_keep": 1}
+    kwargs = {name: value for name, value in optional.items() if name in decoder.accepts}
+    if decoder.cached:
+        kwargs |= {"past_key_values": cache, "use_cache": True}
+    elif "use_cache" in decoder.accepts:
+        kwargs["use_cache"] = False
+    return decoder.model(input_ids=ids, attention_mask=mask, **kwargs).logits[:, -1].float()
+
+
+def _anyone(running: bool, decoder: Decoder) -> bool:
+    """Whether any row is still running: here, or with spread weights on any rank."""
+    if not decoder.synced:
+        return running
+    import torch
+    import torch.distributed
+
+    flag = torch.tensor(int(running), device=decoder.device)
+    torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+    return bool(flag.item())
+
+
+def _full_attention(config: Any) -> bool:
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
+
+
+def _empty_cache(decoder: Decoder) -> Any:
+    if not decoder.cached:
+        return None
+    from transformers.cache_utils import DynamicCache
+
+    return DynamicCache(config=decoder.config)
+
+
+def _copy_for(prefix: Prefix, rows: int) -> Any:
+    import copy
+
+    cache = copy.deepcopy(prefix.cache)
+    cache.batch_repeat_interleave(rows)
+    return cache

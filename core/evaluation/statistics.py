@@ -1,0 +1,170 @@
+"""Intervals and tests for scores on held-out items: each figure alone, and two columns on the same items.
+
+Right/wrong scores have intervals that keep their width at 0 % and 100 %; other scores use the bootstrap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+# Above this many items the jackknife that BCa needs costs more than its correction is worth.
+BCA_LIMIT = 2000
+
+
+def is_binary(scores: Sequence[float]) -> bool:
+    """Whether every score is exactly 0 or 1."""
+    return all(score in (0.0, 1.0) for score in scores)
+
+
+def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Score interval of a proportion (Wilson 1927); (0, 1) where n is 0."""
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n}")
+    if n == 0:
+        return 0.0, 1.0
+    z = _z(confidence)
+    p, shrink = successes / n, 1 + z * z / n
+    centre = (p + z * z / (2 * n)) / shrink
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / shrink
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == n else centre + half
+    return max(0.0, low), min(1.0, high)
+
+
+def newcombe_paired(
+    both: int, only_first: int, only_second: int, neither: int, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Interval of p_first - p_second for right/wrong scores on the same items: method 10 of Newcombe, "Improved
+    confidence intervals for the difference between binomial proportions based on paired data", Stat. Med. 17 (1998).
+
+    both, only_first, only_second, neither: how many items the two columns get right.
+    """
+    n = both + only_first + only_second + neither
+    if n == 0:
+        return -1.0, 1.0
+    first, second = both + only_first, both + only_second
+    p1, p2 = first / n, second / n
+    low1, high1 = wilson(first, n, confidence)
+    low2, high2 = wilson(second, n, confidence)
+    product = both * neither - only_first * only_second
+    if product > 0:
+        product = max(product - n / 2, 0)  # continuity correction of the correlation
+    margins = first * (n - first) * second * (n - second)
+    phi = product / math.sqrt(margins) if margins else 0.0
+    below = _combine(p1 - low1, high2 - p2, phi)
+    above = _combine(high1 - p1, p2 - low2, phi)
+    return max(-1.0, p1 - p2 - below), min(1.0, p1 - p2 + above)
+
+
+def _combine(first: float, second: float, phi: float) -> float:
+    return math.sqrt(max(0.0, first * first - 2 * phi * first * second + second * second))
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Exact two-sided p-value (McNemar 1947) that two columns are right equally often; 1 where they never differ."""
+    from scipy.stats import binomtest
+
+    n = only_first + only_second
+    return float(binomtest(only_first, n, 0.5).pvalue) if n else 1.0
+
+
+def bootstrap(
+    statistic: Callable[[Sequence[int]], float], n: int, *, seed: int = 0, confidence: float = CONFIDENCE
+) -> tuple[float, float] | None:
+    """Bias-corrected accelerated interval (Efron 1987) of `statistic`, a function of the indices of the items drawn.
+
+    None where there is nothing to resample: fewer than two items, or a statistic that never changes. Above
+    `BCA_LIMIT` items the percentile interval is taken instead.
+    """
+    import warnings
+
+    import numpy as np
+    from scipy.stats import DegenerateDataWarning
+    from scipy.stats import bootstrap as resample
+
+    if n < 2:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # answered by returning None
+        warnings.simplefilter("ignore", RuntimeWarning)
+        result = resample(
+            (np.arange(n),),
+            lambda indices: statistic(indices.tolist()),
+            vectorized=False,
+            n_resamples=RESAMPLES if n <= BCA_LIMIT else RESAMPLES // 4,
+            confidence_level=confidence,
+            method="BCa" if n <= BCA_LIMIT else "percentile",
+            rng=np.random.default_rng(seed),
+        )
+    low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
+
+
+def bootstrap_mean(
+    scores: Sequence[float], *, seed: int = 0, confidence: float = CONFIDENCE
+) -> tuple[float, float] | None:
+    """`bootstrap` of the mean of `scores`, computed on whole arrays."""
+    import numpy as np
+
+    values = np.asarray(scores, dtype=float)
+    return bootstrap(lambda indices: float(values[indices].mean()), len(values), seed=seed, confidence=confidence)
+
+
+def permutation(differences: Sequence[float], *, seed: int = 0) -> float:
+    """Two-sided p-value that paired differences are as often up as down (sign flips; exact for few items)."""
+    import numpy as np
+    from scipy.stats import permutation_test
+
+    values = np.asarray(differences, dtype=float)
+    if len(values) < 2 or not values.any():
+        return 1.0
+    result = permutation_test(
+        (values,),
+        lambda sample, axis: np.mean(sample, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=9999,
+        batch=1000,
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm 1979), in the order given."""
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted, worst = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(order):
+        worst = max(worst, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = worst
+    return adjusted
+
+
+def _z(confidence: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def interval_of(scores: Sequence[float], *, seed: int = 0) -> tuple[float, float] | None:
+    """95 % interval of a mean: Wilson for right/wrong scores, bootstrap otherwise; None where there is none."""
+    if not scores:
+        return None
+    if is_binary(scores):
+        return wilson(round(sum(scores)), len(scores))
+    return bootstrap_mean(scores, seed=seed)
+
+
+def counts_of(first: Sequence[float], second: Sequence[float]) -> tuple[int, int, int, int]:
+    """(both, only first, only second, neither) of two right/wrong columns on the same items."""
+    pairs: list[tuple[Any, Any]] = list(zip(first, second, strict=True))
+    return (
+        pairs.count((1.0, 1.0)),
+        pairs.count((1.0, 0.0)),
+        pairs.count((0.0, 1.0)),
+        pairs.count((0.0, 0.0)),
+    )
