@@ -7,7 +7,7 @@ Built-ins are ordinary plugins that happen to be listed here; everything else co
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -78,7 +78,7 @@ class Host:
     recipe_keys: Mapping[str, Schema]
     key_owners: Mapping[str, str]
     component_owners: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    rules: Sequence[Callable[..., list[Problem]]] = ()
+    rules: Sequence[Callable[..., Any]] = ()
 
     def check_recipe(self, recipe: Recipe) -> list[Problem]:
         """All problems that the plugins' own rules find in `recipe`."""
@@ -108,7 +108,8 @@ def load_host(*, extra: Iterable[ModuleType] = (), disabled: Iterable[str] | Non
             distribution, version = _distribution(entry)
             if entry.name in sources:
                 raise PluginError(
-                    f"two plugins are called {entry.name!r}: one from {sources[entry.name][0]}, one from {distribution}",
+                    f"two plugins are called {entry.name!r}: "
+                    f"one from {sources[entry.name][0]}, one from {distribution}",
                     help="uninstall one of the two distributions",
                 )
             _register(manager, _import(entry, distribution), entry.name, distribution)
@@ -138,7 +139,7 @@ def _disable_hint(name: str) -> str:
 def _import(entry: EntryPoint, distribution: str) -> object:
     try:
         return entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"plugin {entry.name!r} of {distribution} cannot be imported: {type(error).__name__}: {error}",
             help=_disable_hint(entry.name),
@@ -153,6 +154,16 @@ def _register(manager: pluggy.PluginManager, plugin: object, name: str, distribu
             f"plugin {name!r} of {distribution} does not fit its hook: {' '.join(str(error).split())}",
             help=_disable_hint(name),
         ) from error
+    except ValueError as error:
+        raise PluginError(
+            f"plugin {name!r} of {distribution} is the same module as another plugin: {plugin!r}",
+            help=_disable_hint(name),
+        ) from error
+    if not manager.get_hookcallers(plugin):
+        raise PluginError(
+            f"plugin {name!r} of {distribution} implements no hook",
+            help="decorate its hooks with @hookimpl from core, and name the module itself in the entry point",
+        )
 
 
 def _refuse_misspelt_hooks(manager: pluggy.PluginManager, sources: Mapping[str, tuple[str, str]]) -> None:
@@ -162,13 +173,14 @@ def _refuse_misspelt_hooks(manager: pluggy.PluginManager, sources: Mapping[str, 
         name = manager.get_name(error.plugin) or "?"
         hooks = ", ".join(sorted(hook for hook in vars(manager.hook) if not hook.startswith("_")))
         raise PluginError(
-            f"plugin {name!r} of {sources[name][0]} implements a hook that does not exist: {' '.join(str(error).split())}",
+            f"plugin {name!r} of {sources[name][0]} implements a hook that does not exist: "
+            f"{' '.join(str(error).split())}",
             help=f"the hooks are: {hooks}",
         ) from error
 
 
 def _gather(manager: pluggy.PluginManager, sources: Mapping[str, tuple[str, str]]) -> Host:
-    expected = {
+    expected: dict[str, type[Any]] = {
         "dataset_formats": DatasetFormat,
         "adapters": Adapter,
         "trainers": Trainer,
@@ -182,11 +194,12 @@ def _gather(manager: pluggy.PluginManager, sources: Mapping[str, tuple[str, str]
     offers: dict[str, dict[str, tuple[str, ...]]] = {name: {} for name in sources}
 
     for hook, kind in expected.items():
-        for plugin, components in _call_each(manager, hook):
+        for plugin, components in _call_each(manager, hook, list, sources):
             for component in components:
                 if not isinstance(component, kind):
                     raise PluginError(
-                        f"{hook}() of plugin {plugin!r} ({sources[plugin][0]}) returned {component!r}, not a {kind.__name__}",
+                        f"{hook}() of plugin {plugin!r} ({sources[plugin][0]}) "
+                        f"returned {component!r}, not a {kind.__name__}",
                         help=_disable_hint(plugin),
                     )
                 claimed = owners.setdefault((hook, component.name), plugin)
@@ -194,7 +207,7 @@ def _gather(manager: pluggy.PluginManager, sources: Mapping[str, tuple[str, str]
                     raise _clash(KINDS[hook], component.name, claimed, plugin, sources)
                 tables[hook][component.name] = component
             offers[plugin][hook] = tuple(component.name for component in components)
-    for plugin, fragment in _call_each(manager, "recipe_keys"):
+    for plugin, fragment in _call_each(manager, "recipe_keys", dict, sources):
         for key, schema in fragment.items():
             if key in key_owners:
                 raise _clash("recipe key", key, key_owners[key], plugin, sources)
@@ -215,9 +228,23 @@ def _gather(manager: pluggy.PluginManager, sources: Mapping[str, tuple[str, str]
     )
 
 
-def _call_each(manager: pluggy.PluginManager, hook: str) -> list[tuple[str, Any]]:
-    """(plugin name, result) of every implementation of `hook`, in order of registration."""
-    return [(impl.plugin_name, impl.function()) for impl in getattr(manager.hook, hook).get_hookimpls()]
+def _call_each(
+    manager: pluggy.PluginManager, hook: str, kind: type, sources: Mapping[str, tuple[str, str]]
+) -> Iterator[tuple[str, Any]]:
+    """(plugin name, result) of every implementation of `hook`, in order of registration; checked to be a `kind`."""
+    for impl in getattr(manager.hook, hook).get_hookimpls():
+        label = f"{hook}() of plugin {impl.plugin_name!r} ({sources[impl.plugin_name][0]})"
+        try:
+            result = impl.function()
+        except Exception as error:
+            raise PluginError(
+                f"{label} failed: {type(error).__name__}: {error}", help=_disable_hint(impl.plugin_name)
+            ) from error
+        if not isinstance(result, kind):
+            raise PluginError(
+                f"{label} returned {result!r}, not a {kind.__name__}", help=_disable_hint(impl.plugin_name)
+            )
+        yield impl.plugin_name, result
 
 
 def _clash(kind: str, name: str, first: str, second: str, sources: Mapping[str, tuple[str, str]]) -> PluginError:
