@@ -1,0 +1,167 @@
+"""Builds the training of a plan, and runs it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import EarlyStoppingCallback, PrinterCallback
+
+from core import Data, Plan, Training, TrainResult, UserError
+from core.console import say
+from core.memory import PeakMemory
+from core.models.parameters import parameter_counts
+from core.processes import barrier, rank, seed_everything, world_size
+
+from .arguments import total_steps, training_arguments
+from .batches import BatchPlan, row_lengths
+from .callbacks import BarCallback, MetricsCallback, StepCallback, progress_callback, stop_on_signal
+from .checkpoints import Progress, find_checkpoint, read_progress, refuse_other_setup
+from .collate import collate_padded, without_targets
+from .trainer import SFTTrainer, Source
+
+
+def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Training:
+    """Make everything ready on every rank; nothing is trained or written yet.
+
+    Raises `UserError` for keys that do not go together, a missing package, or a checkpoint that cannot be gone on from.
+    """
+    recipe = plan.recipe
+    train = _source(plan, data, data.train, shuffle=True)
+    val = _source(plan, data, data.val, shuffle=False) if data.val is not None and len(data.val) else None
+    arguments = training_arguments(plan, train.plan, validates=val is not None)
+    if val is not None:
+        val = _source(plan, data, data.val, shuffle=False, size=arguments.per_device_eval_batch_size)
+    setup = {"rows": len(train.plan.rows), "rows_per_step": train.plan.units_per_step, "seed": train.plan.seed}
+    asked_for_latest = not recipe["auto_resume_from_checkpoints"] or bool(recipe["resume_from_checkpoint"])
+    checkpoint = find_checkpoint(plan.resume_from, plan.output_dir, required=asked_for_latest)
+    progress = read_progress(checkpoint) if checkpoint else Progress(setup=setup)
+    if checkpoint:
+        refuse_other_setup(progress, setup, checkpoint)
+        say(f"resuming after step {progress.step} from {checkpoint}")
+    counts = parameter_counts(model)
+    say(f"training {counts[0]:,} of {counts[1]:,} parameters ({share(*counts)})")
+
+    steps = StepCallback(
+        watchdog_threshold=recipe["loss_watchdog_threshold"], watchdog_patience=recipe["loss_watchdog_patience"] or 3
+    )
+    early = [EarlyStoppingCallback(recipe["early_stopping_patience"])] if recipe["early_stopping_patience"] else []
+    trainer = SFTTrainer(
+        model,
+        arguments,
+        train=train,
+        val=val,
+        tokenizer=tokenizer,
+        places=lambda rows: data.train[list(rows)]["place"] if "place" in data.train.column_names else [],
+        progress=progress,
+        callbacks=[*early, steps, *(logger.callback(plan) for logger in plan.loggers)],
+    )
+    steps.trainer = trainer
+    trainer.remove_callback(PrinterCallback)
+    _refuse_missing_optimizer(trainer)
+    _shard_for_generation(trainer)
+    return Training(trainer.model, lambda: _run(plan, trainer, steps, checkpoint, counts))
+
+
+def share(trained: int, total: int) -> str:
+    """`trained` as a percentage of `total`: two decimals, more where it would round to nothing."""
+    percent = 100 * trained / max(1, total)
+    return f"{percent:.2f} %" if percent >= 0.01 or trained == 0 else f"{percent:.2g} %"
+
+
+def _source(plan: Plan, data: Data, dataset: Any, *, shuffle: bool, size: int | None = None) -> Source:
+    """How `dataset` becomes batches. The one place that knows whether a unit is a row or a packed bin of rows."""
+    recipe = plan.recipe
+    pad = data.pad_token_id
+
+    def collate(batch: tuple[bool, list[list[dict[str, Any]]]]) -> dict[str, Any]:
+        counted, units = batch
+        collated = collate_padded([row for unit in units for row in unit], pad)
+        return collated if counted else without_targets(collated)
+
+    batches = BatchPlan(
+        rows=[(number,) for number in range(len(dataset))],
+        lengths=row_lengths(dataset),
+        micro_batch_size=size or recipe["micro_batch_size"] or 4,
+        accumulation=(recipe["gradient_accumulation_steps"] or 1) if shuffle else 1,
+        world_size=world_size(),
+        seed=recipe["seed"] if recipe["seed"] is not None else 42,
+        shuffle=shuffle,
+        group_by_length=shuffle and bool(recipe["group_by_length"]),
+    )
+    return Source(dataset.select_columns(["input_ids", "labels"]), batches, collate)
+
+
+def _refuse_missing_optimizer(trainer: SFTTrainer) -> None:
+    """Ask for the optimizer's class now, so that a missing package is known before anything is computed."""
+    try:
+        trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
+    except (ImportError, ValueError, RuntimeError) as error:
+        name = getattr(trainer.args.optim, "value", trainer.args.optim)
+        raise UserError(
+            f"optimizer {name!r} cannot be used here: {error}",
+            help="install the package it names, or choose another optimizer, such as adamw_torch_fused",
+        ) from error
+
+
+def _shard_for_generation(trainer: SFTTrainer) -> None:
+    """Under FSDP only rank 0 may hold real weights until the model is sharded, and generation comes before training."""
+    if trainer.is_fsdp_enabled:
+        trainer.model = trainer.model_wrapped = trainer.accelerator.prepare(trainer.model)
+
+
+def _run(
+    plan: Plan, trainer: SFTTrainer, steps: StepCallback, checkpoint: Path | None, counts: tuple[int, int]
+) -> TrainResult:
+    """Train to the end, or to a clean stop.
+
+    Raises `UserError` for a loss that is not finite or a checkpoint that cannot be written, and `KeyboardInterrupt`
+    after a stop that was asked for, when the checkpoint is saved.
+    """
+    batches = trainer.sampler.plan
+    total = total_steps(plan, batches)
+    seed_everything(batches.seed + rank())  # whatever evaluation drew before does not change the training
+    metrics = MetricsCallback(plan.output_dir, resumed_step=trainer.progress.step)
+    shown = progress_callback()
+    trainer.add_callback(metrics)
+    trainer.add_callback(shown)
+    say(
+        f"{total:,} steps of {batches.units_per_step} rows ({batches.micro_batch_size} x {batches.accumulation} "
+        f"accumulated x {batches.world_size} process{'es' if batches.world_size > 1 else ''}), "
+        f"{len(batches.rows):,} rows, {math.ceil(total / batches.steps_per_epoch)} epochs"
+    )
+    memory = PeakMemory().start()
+    trainer.start_clock()
+    try:
+        with stop_on_signal(trainer):
+            if checkpoint and trainer.progress.step >= total:
+                say("the checkpoint holds the finished training: nothing left to train")
+                trainer._load_from_checkpoint(str(checkpoint))
+            else:
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        if isinstance(shown, BarCallback):
+            shown.close()
+        peak = memory.stop()
+    barrier()
+    if trainer.stopping:
+        folder = plan.output_dir / f"checkpoint-{trainer.progress.step}"
+        raise KeyboardInterrupt(
+            f"saved {folder} after step {trainer.progress.step} of {total}; go on with --resume "
+            "(or resume_from_checkpoint in the recipe)"
+        )
+    return TrainResult(
+        model=trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False),
+        losses=tuple(trainer.progress.losses),
+        steps=trainer.progress.step,
+        seconds=trainer.seconds(),
+        tokens=trainer.progress.tokens,
+        parameters_trained=counts[0],
+        parameters_total=counts[1],
+        peak_bytes=peak,
+        history=tuple(metrics.history),
+        stopped=steps.stopped,
+    )

@@ -1,0 +1,69 @@
+"""Rules across the training keys of a recipe. Light: checked before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core import Problem
+
+if TYPE_CHECKING:
+    from core import Recipe
+
+
+def problems(recipe: Recipe) -> list[Problem]:
+    """Everything wrong with how the training keys go together."""
+    return [*_validation(recipe), *_schedule(recipe), *_cadence(recipe), *_processes(recipe)]
+
+
+def _validation(recipe: Recipe) -> list[Problem]:
+    """Keys that watch the validation loss need one."""
+    found = []
+    validates = bool(recipe["val_set_size"]) or bool(recipe["test_datasets"])
+    for key in ("early_stopping_patience", "load_best_model_at_end"):
+        if not recipe[key]:
+            continue
+        if not validates:
+            help = "set val_set_size or test_datasets"
+            found.append(Problem(f"{key} needs validation data, and there is none", key=(key,), help=help))
+        elif recipe["eval_strategy"] == "no":
+            found.append(Problem(f"{key} needs an evaluation during training", key=("eval_strategy",), at="value"))
+    if recipe["lr_scheduler"] in ("reduce_lr_on_plateau", "greedy") and not validates:
+        message = f"lr_scheduler {recipe['lr_scheduler']!r} follows the validation loss, and there is no validation data"
+        found.append(Problem(message, key=("lr_scheduler",), at="value", help="set val_set_size or test_datasets"))
+    return found
+
+
+def _schedule(recipe: Recipe) -> list[Problem]:
+    found = []
+    if "warmup_steps" in recipe and "warmup_ratio" in recipe:
+        message = "warmup_steps and warmup_ratio are both set"
+        found.append(Problem(message, key=("warmup_ratio",), help="keep one of them"))
+    if "cosine_min_lr_ratio" in recipe and not str(recipe["lr_scheduler"] or "cosine").startswith("cosine"):
+        message = f"cosine_min_lr_ratio has no effect with lr_scheduler {recipe['lr_scheduler']!r}"
+        found.append(Problem(message, key=("cosine_min_lr_ratio",), severity="warning"))
+    if recipe["fp16"] and recipe["bf16"] in (True, "full"):
+        found.append(Problem("fp16 and bf16 are both set", key=("fp16",), help="keep one of them; bf16 where it works"))
+    if recipe["loss_watchdog_patience"] and not recipe["loss_watchdog_threshold"]:
+        message = "loss_watchdog_patience has no effect without loss_watchdog_threshold"
+        found.append(Problem(message, key=("loss_watchdog_patience",), severity="warning"))
+    return found
+
+
+def _cadence(recipe: Recipe) -> list[Problem]:
+    found = []
+    for kind, per_epoch in (("eval", "evals_per_epoch"), ("save", "saves_per_epoch")):
+        steps, strategy = f"{kind}_steps", f"{kind}_strategy"
+        if recipe.values.get(steps) and recipe.values.get(per_epoch):
+            message = f"{steps} and {per_epoch} are both set"
+            found.append(Problem(message, key=(per_epoch,), help="keep one of them"))
+        for key in (steps, per_epoch):
+            if recipe.values.get(key) and recipe.values.get(strategy) in ("no", "epoch"):
+                message = f"{key} and {strategy}: {recipe[strategy]} say different things"
+                found.append(Problem(message, key=(key,), help=f"remove one of them, or set {strategy}: steps"))
+    return found
+
+
+def _processes(recipe: Recipe) -> list[Problem]:
+    if recipe["deepspeed"] and (recipe["fsdp"] or recipe["fsdp_config"]):
+        return [Problem("deepspeed and fsdp are both set", key=("deepspeed",), help="keep one of them")]
+    return []

@@ -1,0 +1,265 @@
+"""transformers' Trainer with our data order, our loss and our checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import rotate_checkpoints
+
+from core import UserError
+from core.processes import is_main
+
+from .batches import BatchPlan, RankSampler, UnitRows
+from .checkpoints import TRAINER_STATE, Progress, new_checkpoint, write_progress
+from .loss import forward_options, summed_loss
+
+SHOWN_ROWS = 10
+Batch = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where batches come from: the rows, how they are divided, and how a micro batch's rows become tensors."""
+
+    dataset: Any
+    plan: BatchPlan
+    collate: Callable[[tuple[bool, list[list[dict[str, Any]]]]], dict[str, torch.Tensor]]
+
+
+class SFTTrainer(Trainer):
+    """Divides the summed loss by the number of targets in the whole optimizer step, over all micro batches and ranks.
+
+    So the gradient, and the loss that is logged, do not depend on how a step is divided. `progress` records the loss of
+    every step. Before the optimizer moves, all ranks agree that loss and gradient are finite, and whether to stop.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        args: TrainingArguments,
+        *,
+        train: Source,
+        val: Source | None,
+        tokenizer: Any,
+        places: Callable[[Sequence[int]], list[str]],
+        progress: Progress,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
+        config = getattr(model, "config", None)
+        use_cache = getattr(config, "use_cache", None)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=UnitRows(train.dataset, train.plan),
+            eval_dataset=UnitRows(val.dataset, val.plan) if val else None,
+            callbacks=list(callbacks),
+        )
+        if config is not None and use_cache is not None:
+            config.use_cache = use_cache
+        self.model_accepts_loss_kwargs = True  # the loss below is already divided by the number of targets
+        self.train_source, self.val_source = train, val
+        self.tokenizer = tokenizer
+        self.places = places
+        self.progress = progress
+        self.options = forward_options(model)
+        self.sampler = RankSampler(train.plan, self.args.process_index)
+        self.stop_asked = False  # set by a signal on this rank
+        self.stopping = False  # agreed by all ranks
+        self.paused_seconds = 0.0  # spent on evaluation and checkpoints
+        self._started = (time.monotonic(), progress.seconds)
+        self._step_loss = torch.zeros((), dtype=torch.float64)
+        self._step_targets = 0
+        self._grad_norm: float | None = None
+        self._saved_step = -1
+        self._logged = (0.0, 0, time.monotonic(), 0.0)  # summed loss, targets, time and pause at the last log
+        self._summed = (0.0, 0)  # summed loss and targets of this call of train()
+
+    # -------------------------------------------------------------- data
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """This rank's micro batches, already divided: accelerate must not divide them again."""
+        return self._loader(self.train_dataset, self.sampler, self.train_source)
+
+    def _loader(self, dataset: Any, sampler: RankSampler, source: Source) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_sampler=sampler,  # type: ignore[arg-type]
+            collate_fn=source.collate,
+            num_workers=self.args.dataloader_num_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+            generator=torch.Generator(),  # its own, so that an iteration draws nothing from the run's random numbers
+        )
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor]:
+        """The micro batches of one optimizer step, and the number of targets in it over all ranks."""
+        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        targets = torch.tensor(sum(len(batch["target_ids"]) for batch in batches), device=device)
+        if self.args.world_size > 1:
+            targets = self.accelerator.reduce(targets, "sum")
+        self._step_targets = int(targets)
+        self._step_loss = torch.zeros((), dtype=torch.float64, device=device)
+        return batches, targets
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: it walks over all parameters in each micro batch."""
+        return 0
+
+    # -------------------------------------------------------------- loss
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """This micro batch's share of the step's mean loss, times the ranks over whose gradients the mean is taken."""
+        summed = summed_loss(model, inputs, self.options)
+        self._step_loss += summed.detach()
+        return summed * (self.args.world_size / max(1, self._step_targets))
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self._grad_norm = None if norm is None else float(norm)
+        return norm
+
+    def finish_step(self) -> None:
+        """Called before the optimizer moves: agree with the other ranks, record the loss, refuse what is not finite.
+
+        Raises `UserError` on every rank, with the places of the rows, and leaves the weights as they were.
+        """
+        shares = torch.stack([self._step_loss, self._step_loss.new_tensor(float(self.stop_asked))])
+        if self.args.world_size > 1:
+            shares = self.accelerator.reduce(shares, "sum")
+        summed, stop = shares.tolist()
+        self.stopping = self.stopping or stop > 0
+        # a gradient scaler finds its scale by overflowing, and skips those steps by itself
+        finite_norm = self._grad_norm is None or math.isfinite(self._grad_norm) or self.args.fp16
+        if not math.isfinite(summed) or not finite_norm:
+            self._refuse_step(summed)
+        self._summed = (self._summed[0] + summed, self._summed[1] + self._step_targets)
+        self.progress.losses.append(summed / max(1, self._step_targets))
+        self.progress.tokens += self._step_targets
+
+    def _refuse_step(self, summed: float) -> None:
+        step = self.state.global_step
+        what = f"loss is {summed}" if not math.isfinite(summed) else f"gradient norm is {self._grad_norm}"
+        places = self.places(self.train_source.plan.rows_of_step(step))
+        more = f" and {len(places) - SHOWN_ROWS} more" if len(places) > SHOWN_ROWS else ""
+        saved = sorted(Path(self.args.output_dir).glob("checkpoint-*"), key=lambda entry: entry.stat().st_mtime)
+        kept = f"; the last good checkpoint is {str(saved[-1])!r}" if saved else ""
+        raise UserError(
+            f"{what} at step {step + 1} of {self.state.max_steps}; rows in its batch: {', '.join(places[:SHOWN_ROWS])}{more}",
+            help=f"look at these rows, lower learning_rate (or max_grad_norm), or use bf16 instead of fp16{kept}",
+        )
+
+    # -------------------------------------------------------------- logs
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Logs with the loss per trained token of the steps since the last log, trained tokens, and their rate."""
+        if "loss" in logs:
+            now = time.monotonic()
+            summed, targets, then, paused = self._logged
+            fresh = self._summed[1] - targets
+            logs["loss"] = (self._summed[0] - summed) / max(1, fresh)
+            logs["tokens"] = self.progress.tokens
+            logs["tokens_per_second"] = fresh / max(1e-9, now - then - (self.paused_seconds - paused))
+            self._logged = (*self._summed, now, self.paused_seconds)
+        if "train_loss" in logs:
+            logs["train_loss"] = self._summed[0] / max(1, self._summed[1])
+        super().log(logs, start_time)
+
+    def start_clock(self) -> None:
+        """Count time from now on."""
+        self._started = (time.monotonic(), self.progress.seconds)
+        self._logged = (*self._summed, time.monotonic(), self.paused_seconds)
+
+    def seconds(self) -> float:
+        """Time spent on the training so far, evaluation, checkpoints and earlier parts of a resumed run included."""
+        start, before = self._started
+        return before + time.monotonic() - start
+
+    @contextlib.contextmanager
+    def _paused(self) -> Iterator[None]:
+        """Time spent in here is not training time, for the rate of tokens."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.paused_seconds += time.monotonic() - start
+
+    # -------------------------------------------------------------- evaluation
+
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Mean loss per target over the validation data, on all ranks together."""
+        assert self.val_source is not None
+        with self._paused():
+            start = time.monotonic()
+            model = self.model_wrapped
+            model.eval()
+            if hasattr(self.optimizer, "eval") and callable(self.optimizer.eval):
+                self.optimizer.eval()  # schedule-free optimizers keep two sets of weights
+            sampler = RankSampler(self.val_source.plan, self.args.process_index)
+            totals = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+            with torch.no_grad():
+                for batch in self._loader(self.eval_dataset, sampler, self.val_source):
+                    batch = self._prepare_inputs(batch)
+                    totals[0] += summed_loss(model, batch, self.options)
+                    totals[1] += len(batch["target_ids"])
+            if self.args.world_size > 1:
+                totals = self.accelerator.reduce(totals, "sum")
+            summed, targets = totals.tolist()
+            metrics = {
+                f"{metric_key_prefix}_loss": summed / max(1, targets),
+                f"{metric_key_prefix}_seconds": time.monotonic() - start,
+            }
+            self.log(metrics)
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    # -------------------------------------------------------------- checkpoints
+
+    def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
+        """All of a checkpoint, or nothing of it; older ones go only when it stands."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if self._saved_step == self.state.global_step:
+            return
+        with self._paused():
+            best = folder.with_name(f"checkpoint-{self.state.best_global_step}")
+            if best == folder or best.is_dir():
+                self.state.best_model_checkpoint = str(best)
+            with new_checkpoint(folder) as partial:
+                self.save_model(str(partial), _internal_call=True)
+                (partial / "training_args.bin").unlink(missing_ok=True)
+                if not self.args.save_only_model:
+                    self._save_optimizer_and_scheduler(str(partial))
+                    self._save_scaler(str(partial))
+                    self._save_rng_state(str(partial))
+                if is_main():
+                    self._write_state(partial)
+            self._saved_step = self.state.global_step
+            if is_main():
+                rotate_checkpoints(
+                    output_dir=self.args.output_dir,
+                    save_total_limit=self.args.save_total_limit,
+                    best_model_checkpoint=self.state.best_model_checkpoint,
+                    use_mtime=True,
+                )
+
+    def _write_state(self, partial: Path) -> None:
+        self.tokenizer.save_pretrained(str(partial))
+        for callback in (*self.callback_handler.callbacks, self.control):
+            if isinstance(callback, ExportableState):
+                self.state.stateful_callbacks[type(callback).__name__] = callback.state()
+        write_progress(partial, dataclasses.replace(self.progress, seconds=self.seconds()))
+        self.state.save_to_json(str(partial / TRAINER_STATE))
