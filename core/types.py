@@ -46,11 +46,15 @@ class Segment:
 
 @dataclass(frozen=True)
 class Example:
-    """One training example: segments of text, or (for rows that come tokenised) `input_ids` and `labels` of equal length."""
+    """One training example: segments of text, or (for rows that come tokenised) `input_ids` and `labels` of equal length.
+
+    notes: what the user should know about how it was rendered; equal notes are counted and shown once.
+    """
 
     segments: Sequence[Segment] = ()
     input_ids: Sequence[int] | None = None
     labels: Sequence[int] | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class Adapter:
     save(plan, model, folder) writes what makes the tuned model, in the Hugging Face layout. Default: `save_pretrained`.
     load(plan, folder) -> the tuned model, for scoring a finished run. Default: `AutoModelForCausalLM.from_pretrained`.
     merge(plan, model) -> a plain base-shaped model, or None if the adapter has nothing to merge.
+    base(plan) -> the untouched base model in the dtype and quantisation that `build` starts from. Default: `load_base(plan)`.
     estimate(plan, config) -> dict of counts and bytes for the planner.
     uses: recipe keys owned by another plugin that this adapter reads too.
     """
@@ -108,7 +113,8 @@ class Adapter:
     base_view: Callable[[Plan, Module], AbstractContextManager[Any] | None] | None = None
     save: Callable[[Plan, Module, Path], None] | None = None
     load: Callable[[Plan, Path], Module] | None = None
-    merge: Callable[[Plan, Module], Module] | None = None
+    merge: Callable[[Plan, Module], Module | None] | None = None
+    base: Callable[[Plan], Module] | None = None
     estimate: Callable[[Plan, Any], dict[str, float]] | None = None
     uses: tuple[str, ...] = ()
     description: str = ""

@@ -1,0 +1,141 @@
+"""GGUF files: converted once into an ordinary model folder in the user's cache, and loaded from there ever after."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.models.loading import explained, quiet
+
+# Raise it when a conversion comes out different: folders of earlier versions are then left alone and made anew.
+CONVERTER_VERSION = 1
+ORIGIN_FILE = "origin.json"
+# How the tokenizer families that transformers reads rightly split text before merging (`tokenizer.ggml.pre`).
+TRUSTED_SPLITS = ("default", "gpt-2", "llama-bpe", "llama3", "llama-v3", "qwen2")
+
+
+def cache_folder() -> Path:
+    """Where conversions are kept: $TUNESMITH_CACHE, else $XDG_CACHE_HOME/tunesmith, else ~/.cache/tunesmith."""
+    if chosen := os.environ.get("TUNESMITH_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    parent = os.environ.get("XDG_CACHE_HOME")
+    return (Path(parent) if parent else Path.home() / ".cache").absolute() / "tunesmith"
+
+
+def converted_folder(file: Path) -> Path:
+    """The model folder made from a GGUF file: dequantised weights, tokenizer, chat template.
+
+    Converted at the first call; other processes, of this run or another, wait for it. Keyed by the file's content.
+    Raises `UserError` where the package `gguf` is missing, the file cannot be read, or the cache has no room.
+    """
+    from filelock import FileLock
+
+    root = cache_folder() / "gguf"
+    folder = root / f"{_content_hash(file)[:20]}-v{CONVERTER_VERSION}"
+    if folder.is_dir():
+        return folder
+    _require_gguf(file)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f"{folder.name}.lock"):
+            if not folder.is_dir():
+                _convert_into(file, folder)
+    except OSError as error:
+        reason = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+        raise UserError(
+            f"the converted model cannot be written to {str(root)!r}: {reason}",
+            help="make room there, or set TUNESMITH_CACHE to another folder",
+        ) from error
+    return folder
+
+
+def _content_hash(file: Path) -> str:
+    status = file.stat()
+    return _hash_of(str(file), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _hash_of(file: str, size: int, modified: int) -> str:
+    """SHA-256 of the file; size and time are there so that a changed file is read again."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _require_gguf(file: Path) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("gguf") is None:
+        raise UserError(
+            f"reading {file.name!r} needs the package gguf, which is not installed",
+            help="pip install 'tunesmith[quickstart]'",
+        )
+
+
+def _convert_into(file: Path, folder: Path) -> None:
+    """Convert beside `folder`, then rename: a conversion that was cut off leaves nothing that looks finished."""
+    from core.console import say
+
+    say(f"converting {file.name} (once; kept in {folder.parent}) ...")
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        # an OSError while writing is the cache's fault and explained by the caller, one while reading the file's
+        with quiet():
+            with explained("GGUF file", str(file)):
+                model, tokenizer = _read(file)
+            model.save_pretrained(unfinished)
+            tokenizer.save_pretrained(unfinished)
+        origin = {"file": file.name, "sha256": _content_hash(file), "converter": CONVERTER_VERSION}
+        (unfinished / ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
+        os.rename(unfinished, folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _read(file: Path) -> tuple[Any, Any]:
+    """(dequantised model in float32, tokenizer) of a GGUF file."""
+    import torch
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    arguments: dict[str, Any] = {"gguf_file": file.name}
+    tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **arguments)
+    _mend_tokenizer(tokenizer, _metadata(file, "tokenizer.ggml.pre"))
+    # without it, newer versions of transformers keep the weights packed, and a packed model cannot be saved
+    if config := getattr(transformers, "GgufConfig", None):
+        arguments["quantization_config"] = config(dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=torch.float32, **arguments)
+    tokenizer.model_max_length = model.config.max_position_embeddings
+    return model, tokenizer
+
+
+def _metadata(file: Path, key: str) -> str | None:
+    """One text entry of the file's header."""
+    from gguf import GGUFReader
+
+    field = GGUFReader(str(file)).fields.get(key)
+    return None if field is None else str(field.contents())
+
+
+def _mend_tokenizer(tokenizer: Any, split: str | None) -> None:
+    """Restore how the text is split before merging, which the GGUF file names but transformers does not read.
+
+    `smollm` splits digits one by one; without it "\\n\\n1." becomes three tokens instead of two.
+    """
+    from core.console import say
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+
+    if split == "smollm":
+        tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+            [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+        )
+    elif split is not None and split not in TRUSTED_SPLITS:
+        say(f"warning: the file's way to split text ({split!r}) is unknown here; its tokens may differ from the original's")

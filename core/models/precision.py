@@ -1,0 +1,40 @@
+"""In which number format the weights are held."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core.errors import Problem, RecipeError
+from core.models.placement import on_cuda
+from core.types import Plan
+
+if TYPE_CHECKING:
+    import torch
+
+
+def weight_dtype(plan: Plan, *, frozen: bool) -> tuple[torch.dtype, str]:
+    """The dtype of the base weights, and why.
+
+    `bf16: auto` (the default) takes bfloat16 on a CUDA device that computes in it, else float32. float16 is only for
+    `frozen` weights: its gradients cannot be unscaled, so weights that train under `fp16` are held in float32.
+    Raises `RecipeError` for `bf16: true` on a CUDA device that cannot compute in bfloat16.
+    """
+    import torch
+
+    bf16, fp16 = plan.recipe["bf16"], plan.recipe["fp16"]
+    cuda = on_cuda()
+    bf16_works = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)
+    if bf16 in (True, "full", "true"):
+        if not bf16_works:
+            raise RecipeError(
+                [Problem("this GPU has no bfloat16", key=("bf16",), at="value", help="set bf16: false and fp16: true")]
+            )
+        return torch.bfloat16, f"bf16: {str(bf16).lower()}"
+    if fp16:
+        if not frozen:
+            return torch.float32, "fp16 computes in half precision; weights that train stay in float32"
+        return (torch.float16, "fp16: true") if cuda else (torch.float32, "fp16 has no effect without a GPU")
+    if bf16 in ("auto", None) and cuda and bf16_works:
+        return torch.bfloat16, "bf16: auto"
+    return torch.float32, "bf16: auto, no GPU with bfloat16" if bf16 in ("auto", None) else "bf16: false"
+
