@@ -3,7 +3,7 @@
 Reads the ICD-10-CM tabular list out of the package simple-icd-10-cm and writes `train.jsonl`, `test.jsonl` and
 `answer.schema.json` beside this file (or into the folder given with `--out`). The counts it prints are those in
 README.md. The same package version always gives the same bytes: nothing is drawn with a random number generator,
-rows are ordered by a hash of the seed and their text.
+rows are drawn by a hash of the seed and their text.
 
     pip install simple-icd-10-cm==1.5.0
     python recipes/icd10/build.py
@@ -17,6 +17,7 @@ import importlib.metadata
 import json
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ INSTRUCTION = 'Name the ICD-10-CM chapter of this diagnosis. Answer with JSON on
 
 CODE_RANGE = re.compile(r" \([A-Z][0-9A-Z]{2}-[A-Z][0-9A-Z]{2}\)$")
 # Words that ICD-10-CM puts round a diagnosis without changing what it is.
-FILLER = frozenset("a an and classified elsewhere in nec nos not of or other specified the to unspecified".split())
+FILLER = re.compile("a|an|and|classified|elsewhere|in|nec|nos|not|of|or|other|specified|the|to|unspecified")
 
 # A test term must be a diagnosis that can be read without the heading above it in the tabular list.
 UNFIT_TERM = (
@@ -43,10 +44,18 @@ UNFIT_TERM = (
     ("a residual class", re.compile(r"\b(NOS|NEC|other|others|unspecified|elsewhere|unknown|any)\b", re.IGNORECASE)),
     ("refers to codes", re.compile(r"\b[A-Z]\d[0-9A-Z]|classifiable|\b(code|codes|category|conditions?)\b")),
     ("a sentence or a list", re.compile(r"[.:;]|^[^A-Z]|/")),
+    ("receptor signs alone", re.compile(r"\bHR[+-]")),
     ("a single word", re.compile(r"^\S+$")),
 )
 # Found by reading a draw before any model had seen it: without their heading these name something else, or nothing.
-NEEDS_ITS_HEADING: frozenset[str] = frozenset()
+NEEDS_ITS_HEADING = frozenset(
+    (
+        "Duplications seen only at prometaphase",
+        "Less than whole arm duplicated",
+        "Torsion of accessory tube",
+        "Triple negative breast cancer",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -68,11 +77,17 @@ class Built:
     counts: dict[str, int]
 
 
+def stop(message: str) -> SystemExit:
+    """Print an error and give the exit to raise."""
+    print(f"error: {message}", file=sys.stderr)
+    return SystemExit(2)
+
+
 def words(text: str) -> tuple[str, ...]:
     """Give the normal form: words without case, accents, punctuation, filler, repeats and order."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
     found = re.findall(r"[a-z0-9]+", re.sub(r"['\u2019]s?\b", "", plain))
-    return tuple(sorted({word for word in found if word not in FILLER} or set(found)))
+    return tuple(sorted({word for word in found if not FILLER.fullmatch(word)} or set(found)))
 
 
 def trigrams(text: str) -> frozenset[str]:
@@ -89,9 +104,25 @@ def similarity(a: frozenset[str], b: frozenset[str]) -> float:
     return common / (small + large - common)
 
 
-def in_hash_order(entries: Iterable[Entry]) -> list[Entry]:
-    """Order entries as if shuffled, the same on every machine and in every Python version."""
-    return sorted(entries, key=lambda e: hashlib.sha256(f"{SEED} {e.code} {e.text}".encode()).digest())
+def lot(*parts: str) -> bytes:
+    """Draw a lot that is the same on every machine and in every Python version."""
+    return hashlib.sha256(" ".join([str(SEED), *parts]).encode()).digest()
+
+
+def round_the_categories(entries: Iterable[Entry]) -> list[Entry]:
+    """Order entries by lot, one of each category in turn: a category with 100 codes has no more say than one with 2."""
+    turn: dict[str, int] = {}
+    keyed = []
+    for entry in sorted(entries, key=lambda e: lot(e.code, e.text)):
+        category = entry.code[:3]
+        turn[category] = turn.get(category, 0) + 1
+        keyed.append((turn[category], lot(category), entry))
+    return [entry for _, _, entry in sorted(keyed, key=lambda item: item[:2])]
+
+
+def one_line(text: str) -> str:
+    """Put single blanks for every run of white space."""
+    return " ".join(text.split())
 
 
 def round_the_chapters(entries: list[Entry]) -> list[Entry]:
@@ -114,14 +145,14 @@ def read(icd: ModuleType) -> tuple[list[str], list[Entry], list[Entry]]:
         if icd.is_chapter(code):
             title, cut = CODE_RANGE.subn("", icd.get_description(code))
             if not cut:
-                raise SystemExit(f"error: chapter {code} has no code range at the end of its title: {title!r}")
+                raise stop(f"chapter {code} has no code range at the end of its title: {title!r}")
             titles.append(title)
         # A block of one category has the category's code and comes up twice in the list.
         elif icd.is_category_or_subcategory(code) and not icd.is_extended_subcategory(code) and code not in seen:
             seen.add(code)
             if len(code.replace(".", "")) <= 4:
-                descriptions.append(Entry(len(titles), code, icd.get_description(code)))
-            terms += [Entry(len(titles), code, term) for term in icd.get_inclusion_term(code)]
+                descriptions.append(Entry(len(titles), code, one_line(icd.get_description(code))))
+            terms += [Entry(len(titles), code, one_line(term)) for term in icd.get_inclusion_term(code)]
     return titles, descriptions, terms
 
 
@@ -142,7 +173,7 @@ def fits_the_test(entry: Entry) -> bool:
 
 def choose_test(candidates: list[Entry], chapter: int) -> list[Entry]:
     """Choose the test terms of a chapter: all from different categories and unlike each other while that can be."""
-    rest = in_hash_order(entry for entry in candidates if entry.chapter == chapter)
+    rest = round_the_categories(entry for entry in candidates if entry.chapter == chapter)
     chosen: list[Entry] = []
     for strict in (True, False):
         for entry in rest:
@@ -155,7 +186,7 @@ def choose_test(candidates: list[Entry], chapter: int) -> list[Entry]:
             ):
                 chosen.append(entry)
     if len(chosen) < TEST_PER_CHAPTER:
-        raise SystemExit(f"error: chapter {chapter} has {len(chosen)} usable inclusion terms, {TEST_PER_CHAPTER} wanted")
+        raise stop(f"chapter {chapter} has {len(chosen)} usable inclusion terms, {TEST_PER_CHAPTER} wanted")
     return chosen
 
 
@@ -163,7 +194,7 @@ def choose_train(pool: list[Entry], chapter: int) -> list[Entry]:
     """Choose the train rows of a chapter: categories first, then subcategories; no two alike."""
     chosen: list[Entry] = []
     pieces: list[frozenset[str]] = []
-    ordered = in_hash_order(entry for entry in pool if entry.chapter == chapter)
+    ordered = round_the_categories(entry for entry in pool if entry.chapter == chapter)
     for entry in sorted(ordered, key=lambda e: len(e.code) > 3):
         own = trigrams(entry.text)
         if len(chosen) < TRAIN_PER_CHAPTER and all(similarity(own, other) < NEAR_DUPLICATE for other in pieces):
@@ -212,9 +243,9 @@ def load_package() -> ModuleType:
     try:
         found = importlib.metadata.version(PACKAGE)
     except importlib.metadata.PackageNotFoundError:
-        raise SystemExit(f"error: the package {PACKAGE} is not installed\nhelp: {advice}") from None
+        raise stop(f"the package {PACKAGE} is not installed\nhelp: {advice}") from None
     if found != VERSION:
-        raise SystemExit(f"error: {PACKAGE} is version {found}, these files are built from {VERSION}\nhelp: {advice}")
+        raise stop(f"{PACKAGE} is version {found}, these files are built from {VERSION}\nhelp: {advice}")
     import simple_icd_10_cm
 
     module: ModuleType = simple_icd_10_cm
