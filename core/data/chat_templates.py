@@ -1,0 +1,93 @@
+"""The chat template of a run: the tokenizer's own, a named one, or jinja text from the recipe.
+
+The named templates are written here to give, letter for letter, the text that their models were trained with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from core.errors import UserError
+from core.types import Plan
+
+if TYPE_CHECKING:
+    from core.types import Tokenizer
+
+DEFAULT = "tokenizer_default"
+FALLBACK = "tokenizer_default_fallback_"
+JINJA = "jinja"
+
+_ROLES_MUST_ALTERNATE = (
+    "{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}"
+    "{{- raise_exception('conversation roles must alternate user/assistant/user/assistant/...') -}}"
+    "{%- endif -%}"
+)
+NAMED: Mapping[str, str] = {
+    "chatml": (
+        "{%- for message in messages -%}"
+        "{{- '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' -}}"
+        "{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
+    ),
+    "llama3": (
+        "{{- bos_token -}}"
+        "{%- for message in messages -%}"
+        "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' -}}"
+        "{{- message['content'] | trim + '<|eot_id|>' -}}"
+        "{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' -}}{%- endif -%}"
+    ),
+    "gemma": (
+        "{{- bos_token -}}"
+        "{%- if messages[0]['role'] == 'system' -%}{{- raise_exception('System role not supported') -}}{%- endif -%}"
+        "{%- for message in messages -%}"
+        + _ROLES_MUST_ALTERNATE
+        + "{%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}"
+        "{{- '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' -}}"
+        "{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{- '<start_of_turn>model\n' -}}{%- endif -%}"
+    ),
+}
+
+
+def resolve_chat_template(tokenizer: Tokenizer, name: str | None = None, jinja: str | None = None) -> str:
+    """The jinja text that `name` and `jinja` of a recipe stand for. Raises `UserError` if there is none."""
+    if jinja and name in (None, DEFAULT, JINJA):
+        return jinja
+    if jinja:
+        raise UserError(
+            f"chat_template {name!r} and chat_template_jinja are both set",
+            help="keep one of them, or set chat_template: jinja",
+        )
+    if name == JINJA:
+        raise UserError("chat_template is 'jinja' but chat_template_jinja is not set", help="put the template there")
+    if name is None or name.startswith(DEFAULT):
+        own = tokenizer.chat_template
+        if isinstance(own, str):
+            return own
+        if isinstance(own, dict) and "default" in own:
+            return str(own["default"])
+        if name is not None and name.startswith(FALLBACK):
+            return _named(name.removeprefix(FALLBACK))
+        raise UserError(
+            "the tokenizer has no chat template, and the recipe names none",
+            help=f"set chat_template to one of {', '.join(NAMED)}, or give the model's own with chat_template_jinja",
+        )
+    return _named(name)
+
+
+def _named(name: str) -> str:
+    if name not in NAMED:
+        raise UserError(
+            f"the chat template {name!r} is not built in",
+            help=f"use one of {', '.join((DEFAULT, *NAMED))}, or give the text with chat_template_jinja",
+        )
+    return NAMED[name]
+
+
+def adopt_chat_template(plan: Plan, tokenizer: Tokenizer) -> None:
+    """Give the tokenizer the template that the recipe names, so that the saved model is served as it was trained."""
+    name, jinja = plan.recipe["chat_template"], plan.recipe["chat_template_jinja"]
+    if jinja or (name is not None and name != DEFAULT):
+        tokenizer.chat_template = resolve_chat_template(tokenizer, name, jinja)

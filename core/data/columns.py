@@ -1,0 +1,65 @@
+"""Proposes the recipe lines for a row whose fields are not those the format reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+QUESTIONS = ("instruction", "question", "prompt", "query", "input", "problem", "text", "sentence", "document")
+ANSWERS = ("output", "answer", "response", "completion", "target", "label", "category", "solution", "summary")
+CONTEXTS = ("input", "context", "contexts", "passage")
+TEXTS = ("text", "content", "body")
+
+
+def propose(row: Mapping[str, Any]) -> str:
+    """What to write under `datasets` for rows with the fields of `row`; in any case something to do next."""
+    by_name = {str(field).lower(): str(field) for field in row}
+    for field, value in row.items():
+        mapping = _chat_mapping(value)
+        if mapping is not None:
+            lines = {"type": "chat_template"}
+            if field != "messages":
+                lines["field_messages"] = str(field)
+            return _as_recipe(lines | mapping)
+    if _is_list_of(row.get("segments"), "label", "text"):
+        return _as_recipe({"type": "input_output"})
+    question = next((by_name[name] for name in QUESTIONS if name in by_name), None)
+    answer = next((by_name[name] for name in ANSWERS if name in by_name and by_name[name] != question), None)
+    if question is not None and answer is not None:
+        context = next(
+            (by_name[name] for name in CONTEXTS if by_name.get(name, question) not in (question, answer)), None
+        )
+        fields = {"field_instruction": question, "field_input": context, "field_output": answer}
+        plain = {"field_instruction": "instruction", "field_input": "input", "field_output": "output"}
+        named = {key: value for key, value in fields.items() if value is not None and value != plain[key]}
+        return _as_recipe({"type": "alpaca"} | named)
+    text = next((by_name[name] for name in TEXTS if name in by_name), None)
+    if text is not None:
+        return _as_recipe({"type": "completion"} | ({"field": text} if text != "text" else {}))
+    if len(row) == 1 and any(mark in next(iter(row)) for mark in ";\t|"):
+        return "the columns are parted by another character: write the file with commas, or with tabs and ds_type: tsv"
+    return "choose the type that fits these fields, or rename them in the file"
+
+
+def _chat_mapping(value: Any) -> dict[str, str] | None:
+    """The mapping that chat messages of this form need; None if `value` is not a list of messages."""
+    for role, content in (
+        ("role", "content"),
+        ("from", "value"),
+        ("role", "value"),
+        ("role", "text"),
+        ("sender", "text"),
+    ):
+        if _is_list_of(value, role, content):
+            if (role, content) == ("role", "content"):
+                return {}
+            return {"message_property_mappings": f"{{role: {role}, content: {content}}}"}
+    return None
+
+
+def _is_list_of(value: Any, *fields: str) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and all(f in value[0] for f in fields)
+
+
+def _as_recipe(lines: Mapping[str, str]) -> str:
+    return "for these fields, write in the recipe:" + "".join(f"\n    {key}: {value}" for key, value in lines.items())

@@ -1,0 +1,101 @@
+"""Renders rows through their format; rows that cannot be rendered are all counted, and the first ten shown."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from core.data.columns import propose
+from core.data.files import SourceRow
+from core.data.sources import read_rows, shown
+from core.errors import DataError, PluginError, RowError
+from core.types import DatasetPlan, Example
+
+if TYPE_CHECKING:
+    from core.types import Tokenizer
+
+SHOWN = 10
+LONGEST_SHOWN = 100
+
+
+@dataclass
+class BadRows:
+    """The rows of one data set that cannot be used, while it is read."""
+
+    dataset: DatasetPlan
+    read: int = 0
+    count: int = 0
+    lines: list[str] = field(default_factory=list)
+    helps: Counter[str] = field(default_factory=Counter)
+    missing: Counter[str] = field(default_factory=Counter)
+    sample: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, row: SourceRow, problem: str, *, help: str | None = None, missing: str | None = None) -> None:
+        """Count `row` as unusable because of `problem`; `missing` is the field it lacks, if that is the problem."""
+        self.count += 1
+        if missing is not None:
+            self.missing[missing] += 1
+            self.sample = self.sample or row.values
+        if help:
+            self.helps[help] += 1
+        if len(self.lines) < SHOWN:
+            self.lines.append(f"{row.place}: {problem}: {_shortened(row)}")
+
+    def refuse(self) -> None:
+        """Raise `DataError` if there was any."""
+        if not self.count:
+            return
+        name = shown(self.dataset.path)
+        (lacking, lack), *_ = [*self.missing.most_common(1), ("", 0)]
+        if lack * 2 > self.read:
+            whom = "no row has" if lack == self.read else f"{lack:,} of {self.read:,} rows lack"
+            message = f"{name}: {whom} the field {lacking!r} that format {self.dataset.format.name!r} reads"
+            raise DataError(f"{message}; the fields are: {', '.join(self.sample)}", help=propose(self.sample))
+        help = self.helps.most_common(1)[0][0] if self.helps else "correct these rows or take them out"
+        if self.count == 1:
+            raise DataError(self.lines[0], help=help if self.helps else "correct this row or take it out")
+        left = f"\n  ... and {self.count - SHOWN:,} more" if self.count > SHOWN else ""
+        listed = "".join(f"\n  {line}" for line in self.lines)
+        raise DataError(f"{self.count:,} of {self.read:,} rows of {name} cannot be used{listed}{left}", help=help)
+
+
+def render_rows(dataset: DatasetPlan, tokenizer: Tokenizer) -> Iterator[tuple[SourceRow, Sequence[Example]]]:
+    """Each row of `dataset` with its examples. Raises `DataError`, after the last row, if any could not be used."""
+    bad = BadRows(dataset)
+    for row in read_rows(dataset):
+        bad.read += 1
+        if row.problem is not None:
+            bad.add(row, row.problem)
+            continue
+        try:
+            examples = _render(dataset, row.values, tokenizer)
+        except RowError as error:
+            missing = error.field if error.field is not None and error.field not in row.values else None
+            bad.add(row, error.message, help=error.help, missing=missing)
+        except KeyError as error:
+            name = error.args[0] if error.args else None
+            if name in row.values or not isinstance(name, str):
+                raise
+            bad.add(row, f"row has no field {name!r}; it has: {', '.join(row.values) or 'none'}", missing=name)
+        else:
+            yield row, examples
+    bad.refuse()
+
+
+def _render(dataset: DatasetPlan, values: dict[str, Any], tokenizer: Tokenizer) -> Sequence[Example]:
+    examples = dataset.format.render(values, dataset.options, tokenizer)
+    if not isinstance(examples, list | tuple) or not all(isinstance(example, Example) for example in examples):
+        raise PluginError(f"format {dataset.format.name!r} returned {examples!r}, not a list of Example")
+    if not examples:
+        raise RowError(f"format {dataset.format.name!r} made no example of it")
+    return examples
+
+
+def _shortened(row: SourceRow) -> str:
+    """The row on one line of at most LONGEST_SHOWN characters."""
+    text = row.text or json.dumps(row.values, ensure_ascii=False, default=str)
+    text = " ".join(text[: 4 * LONGEST_SHOWN].split())
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"

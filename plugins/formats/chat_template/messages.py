@@ -1,0 +1,90 @@
+"""Reads the messages of a row: their roles under the template's names, their contents as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from core import RowError
+from core.data.columns import propose
+from core.data.formats import describe
+
+Message = dict[str, Any]
+
+USUAL_NAMES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+    "developer": "developer",
+    "tool": "tool",
+}
+
+
+def role_names(options: Mapping[str, Any]) -> dict[str, str]:
+    """What each role of a file is called in the template."""
+    own = {source: name for name, sources in (options.get("roles") or {}).items() for source in sources}
+    return {**USUAL_NAMES, **own}
+
+
+def read_messages(row: Mapping[str, Any], options: Mapping[str, Any], template: str) -> list[Message]:
+    """The row's messages as the template takes them. Raises `RowError` (message numbers count from 1)."""
+    field = options.get("field_messages") or "messages"
+    given = row[field]
+    if not isinstance(given, list):
+        raise RowError(f"field {field!r} is {describe(given)}, not a list of messages", field=field)
+    names = role_names(options)
+    mapping = {"role": "role", "content": "content", **(options.get("message_property_mappings") or {})}
+    messages = [_read(message, number, mapping, names, template, row) for number, message in enumerate(given, start=1)]
+    if not messages:
+        raise RowError(f"field {field!r} holds no messages", field=field)
+    return _with_system(messages, row, options)
+
+
+def _read(
+    given: Any, number: int, mapping: dict[str, str], names: dict[str, str], template: str, row: Mapping[str, Any]
+) -> Message:
+    if not isinstance(given, dict):
+        raise RowError(f"message {number} is {describe(given)}, not an object with a role and a content")
+    for key in (mapping["role"], mapping["content"]):
+        if key not in given:
+            help = propose(row) if number == 1 else None
+            raise RowError(f"message {number} has no {key!r}; it has: {', '.join(given) or 'nothing'}", help=help)
+    role, content = given[mapping["role"]], given[mapping["content"]]
+    if not isinstance(role, str) or role not in names:
+        raise RowError(
+            f"message {number} has the role {role!r}, which is none of {', '.join(names)}",
+            help=f"if it is right, map it: roles: {{assistant: [{role}]}}, or user, or system",
+        )
+    if not isinstance(content, str):
+        raise RowError(f"the content of message {number} ({role}) is {describe(content)}, not text")
+    others = {name: given[key] for name, key in mapping.items() if name not in ("role", "content") and key in given}
+    unmapped = {key: value for key, value in given.items() if key not in mapping.values() and _reads(template, key)}
+    extras = {name: value for name, value in {**unmapped, **others}.items() if value is not None}
+    return {**extras, "role": names[role], "content": content}
+
+
+@lru_cache(maxsize=256)
+def _reads(template: str, key: str) -> bool:
+    """Whether the template asks for a message's property `key`."""
+    return re.search(rf"""(?:\.|['"]){re.escape(key)}\b""", template) is not None
+
+
+def _with_system(messages: list[Message], row: Mapping[str, Any], options: Mapping[str, Any]) -> list[Message]:
+    """The messages with the system message that the row or the recipe has apart from them, or with none."""
+    if options.get("drop_system_message"):
+        left = [message for message in messages if message["role"] != "system"]
+        if not left:
+            raise RowError("there is no message besides the system message")
+        return left
+    if messages[0]["role"] == "system":
+        return messages
+    system = row.get(options.get("field_system") or "system") or options.get("default_system_message")
+    if system is None:
+        return messages
+    if not isinstance(system, str):
+        raise RowError(f"the system message is {describe(system)}, not text")
+    return [{"role": "system", "content": system}, *messages]

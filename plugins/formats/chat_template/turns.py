@@ -1,0 +1,247 @@
+"""Finds the turns of a conversation in the text that a chat template makes of it.
+
+A template is a program, so the places are found by running it: with the conversation, and (once for all conversations
+of the same roles) with a mark in place of every content. What stands between the marks is the template's own text. Where a
+template treats contents in a way that this does not explain (reasoning that it cuts out, say), the messages are marked
+one at a time. The pieces always join to exactly the text of the conversation; where that fails the row is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from core import RowError, UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from plugins.formats.chat_template.messages import Message
+
+Render = Callable[..., str]
+TRIMS: tuple[Callable[[str], str], ...] = (
+    lambda text: text,
+    lambda text: text.strip(),
+    lambda text: text.lstrip(),
+    lambda text: text.rstrip(),
+    lambda text: text.strip("\n"),
+    lambda text: text.lstrip("\n"),
+)
+OTHER_PROMPT = (
+    "the template's generation prompt is not how it begins an answer in a conversation: "
+    "evaluation uses the beginning that is trained"
+)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message in the text. header: the template's text before it, up to where a model is asked to go on.
+
+    lead: the template's text from there to the content; end: its text after the content, to the end-of-turn mark.
+    note: what the user should know about it.
+    """
+
+    header: str
+    lead: str
+    content: str
+    end: str
+    note: str = ""
+
+
+def find_turns(
+    messages: Sequence[Message], template: str, tokenizer: PreTrainedTokenizerBase, eot_tokens: tuple[str, ...] = ()
+) -> tuple[list[Turn], str]:
+    """The turns, and the text after the last. Joined, they are the template's text of the conversation.
+
+    Raises `RowError` where the template refuses the conversation, or its text cannot be told apart into turns.
+    """
+    render = _renderer(template, tokenizer)
+    full = render(messages)
+    if all(message.keys() == {"role", "content"} for message in messages):
+        skeleton = _common_skeleton(tokenizer, template, tuple(message["role"] for message in messages), eot_tokens)
+    else:
+        skeleton = _skeleton(messages, render, _ends(tokenizer, eot_tokens))
+    if skeleton is not None:
+        contents = _fit(skeleton, [message["content"] for message in messages], full)
+        if contents is not None:
+            filled = [
+                Turn(turn.header, turn.lead, content, turn.end, turn.note)
+                for turn, content in zip(skeleton[0], contents, strict=True)
+            ]
+            return filled, skeleton[1]
+    return _find_one_by_one(messages, full, render, _ends(tokenizer, eot_tokens))
+
+
+def _renderer(template: str, tokenizer: PreTrainedTokenizerBase) -> Render:
+    from jinja2 import TemplateError, TemplateSyntaxError
+
+    def render(messages: Sequence[Message], *, generate: bool = False) -> str:
+        try:
+            text = tokenizer.apply_chat_template(
+                list(messages), chat_template=template, tokenize=False, add_generation_prompt=generate
+            )
+        except TemplateSyntaxError as error:
+            raise UserError(
+                f"the chat template is not valid jinja: line {error.lineno}: {error.message}", help="correct it"
+            ) from error
+        except (TemplateError, TypeError) as error:
+            raise RowError(f"the chat template refuses it: {error}") from error
+        return str(text)
+
+    return render
+
+
+def _mark(index: int) -> str:
+    """Text that no template changes and that occurs nowhere else."""
+    return f"TunesmithMark{index}Here"
+
+
+@lru_cache(maxsize=4096)
+def _common_skeleton(
+    tokenizer: PreTrainedTokenizerBase, template: str, roles: tuple[str, ...], eot_tokens: tuple[str, ...]
+) -> tuple[list[Turn], str] | None:
+    """The skeleton of all conversations whose messages have these roles, and nothing besides a content."""
+    messages = [{"role": role, "content": ""} for role in roles]
+    return _skeleton(messages, _renderer(template, tokenizer), _ends(tokenizer, eot_tokens))
+
+
+def _skeleton(messages: Sequence[Message], render: Render, ends: Ends) -> tuple[list[Turn], str] | None:
+    """The turns of the conversation with empty contents; None if marked contents do not come out as they went in."""
+    marked: list[Message] = [{**message, "content": _mark(index)} for index, message in enumerate(messages)]
+    try:
+        text = render(marked)
+    except RowError:
+        return None
+    texts = []
+    rest = text
+    for index in range(len(messages)):
+        before, mark, rest = rest.partition(_mark(index))
+        if not mark:
+            return None
+        texts.append(before)
+    texts.append(rest)
+    turns, start, taken = [], 0, 0
+    for index, message in enumerate(messages):
+        own = texts[index][taken:]
+        header, lead, note = own, "", ""
+        if message["role"] == "assistant" and index:
+            header, lead, note = _part_at_prompt(own, text, start + taken, _prompt(marked[:index], render))
+        after = start + len(texts[index]) + len(_mark(index))
+        end = ends.find(texts[index + 1])
+        if end is None:
+            end = _end_without_mark(text, after, len(texts[index + 1]), marked[: index + 1], render)
+        turns.append(Turn(header, lead, "", end, note))
+        start, taken = after, len(end)
+    return turns, texts[-1][taken:]
+
+
+def _prompt(messages: Sequence[Message], render: Render) -> str | None:
+    """The text a model is asked to go on from after `messages`; None if the template refuses them."""
+    try:
+        return render(messages, generate=True)
+    except RowError:
+        return None
+
+
+def _part_at_prompt(own: str, text: str, start: int, prompt: str | None) -> tuple[str, str, str]:
+    """`own`, the template's text at `start`, as (header, lead, note), parted where `prompt` ends."""
+    if prompt is None or not text.startswith(prompt) or not start <= len(prompt) <= start + len(own):
+        return own, "", OTHER_PROMPT
+    lead = own[len(prompt) - start :]
+    note = ""
+    if lead.strip():
+        note = f"the template puts {lead!r} between its generation prompt and the answer: it is trained with the answer"
+    return own[: len(prompt) - start], lead, note
+
+
+def _end_without_mark(text: str, after: int, length: int, messages: Sequence[Message], render: Render) -> str:
+    """What closes a turn that no known token ends: the text that the template adds when it is the last one."""
+    try:
+        shorter = render(messages)
+    except RowError:
+        return ""
+    if not text.startswith(shorter) or len(shorter) > after + length:
+        return ""
+    return text[after : len(shorter)].rstrip()
+
+
+def _fit(skeleton: tuple[list[Turn], str], contents: Sequence[str], full: str) -> list[str] | None:
+    """The contents as they stand in `full`, perhaps trimmed; None if `full` is not the skeleton with contents."""
+    turns, tail = skeleton
+    following = [turn.header + turn.lead for turn in turns[1:]]
+    at = len(turns[0].header) + len(turns[0].lead)
+    if not full.startswith(turns[0].header + turns[0].lead):
+        return None
+    found = []
+    for index, (turn, content) in enumerate(zip(turns, contents, strict=True)):
+        after = turn.end + (following[index] if index < len(following) else tail)
+        for trim in TRIMS:
+            text = trim(content)
+            if full.startswith(text + after, at):
+                break
+        else:
+            return None
+        found.append(text)
+        at += len(text) + len(after)
+    return found if at == len(full) else None
+
+
+def _find_one_by_one(messages: Sequence[Message], full: str, render: Render, ends: Ends) -> tuple[list[Turn], str]:
+    """The turns found by putting a mark in place of one content at a time."""
+    spans: list[tuple[int, int, str | None]] = []
+    at = 0
+    for index, message in enumerate(messages):
+        marked: list[Message] = [*messages[:index], {**message, "content": _mark(index)}, *messages[index + 1 :]]
+        before, _, after = render(marked).partition(_mark(index))
+        prompt = _prompt(messages[:index], render) if message["role"] == "assistant" and index else None
+        start, stop = len(before), len(full) - len(after)
+        if not full.startswith(before) and prompt is not None and full.startswith(prompt):
+            start = len(prompt)
+        elif not full.startswith(before):
+            start = -1
+        if not at <= start <= stop or not full.endswith(after):
+            raise RowError(
+                f"the chat template changes message {index + 1} ({message['role']}) so that its ends cannot be found",
+                help="use another chat_template, or give one with chat_template_jinja",
+            )
+        spans.append((start, stop, prompt))
+        at = stop
+    turns, at = [], 0
+    for index, (start, stop, prompt) in enumerate(spans):
+        header, lead, note = full[at:start], "", ""
+        if prompt is not None:
+            header, lead, note = _part_at_prompt(header, full, at, prompt)
+        next_start = spans[index + 1][0] if index + 1 < len(spans) else len(full)
+        end = ends.find(full[stop:next_start]) or ""
+        turns.append(Turn(header, lead, full[start:stop], end, note))
+        at = stop + len(end)
+    return turns, full[at:]
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The tokens that may end a turn. known: those that are said to; special: any other special token."""
+
+    known: tuple[str, ...]
+    special: tuple[str, ...]
+
+    def find(self, text: str) -> str | None:
+        """The beginning of `text`, which follows a content, to the end of its end-of-turn token; None without one."""
+        places = [(text.find(token), token) for token in self.known if token in text]
+        if places:
+            place, token = min(places)
+            return text[: place + len(token)]
+        stripped = text.lstrip()
+        for token in self.special:
+            if stripped.startswith(token):
+                return text[: len(text) - len(stripped) + len(token)]
+        return None
+
+
+def _ends(tokenizer: Any, eot_tokens: tuple[str, ...]) -> Ends:
+    known = tuple(token for token in (*eot_tokens, tokenizer.eos_token) if token)
+    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    special = sorted({*added, *map(str, tokenizer.all_special_tokens)} - {tokenizer.bos_token}, key=len, reverse=True)
+    return Ends(known, tuple(special))
