@@ -189,12 +189,16 @@ def _use_cpu() -> bool:
 def _quieten_libraries() -> None:
     """Errors only from the libraries underneath, unless the user set their own level; their progress bars off."""
     import logging
+    import warnings
 
     import datasets
     import transformers
 
     # on import it warns of an optional faster kernel that it would fetch from the hub
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    if not sys.warnoptions:
+        # what the libraries tell each other about their next major version
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate|datasets)(\.|$)")
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
         transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

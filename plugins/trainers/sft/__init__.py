@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def prepare(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Training:
     """Make the training of `plan` ready on every rank."""
-    from .prepare import prepare_training
+    from .training import prepare_training
 
     return prepare_training(plan, model, tokenizer, data)
 

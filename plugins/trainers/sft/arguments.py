@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
 from transformers import TrainingArguments
 
 from core import Plan, UserError
@@ -83,6 +84,8 @@ def training_arguments(plan: Plan, batches: BatchPlan, *, validates: bool) -> Tr
         **{argument: recipe[key] for key, argument in SAME.items() if recipe[key] is not None},
         **_tracking(plan),
     }
+    # a trainer made earlier in this process must not decide the precision of this one
+    AcceleratorState._reset_state()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)

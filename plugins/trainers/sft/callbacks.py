@@ -203,7 +203,9 @@ def stop_on_signal(trainer: SFTTrainer) -> Iterator[None]:
         if asked_at is None:
             asked_at = now
             trainer.stop_asked = True
-            say("stopping after this step, with a checkpoint; press Ctrl-C again to stop at once")
+            if is_main():
+                # not print: the signal may have come in the middle of one
+                os.write(2, b"\nstopping after this step, with a checkpoint; press Ctrl-C again to stop at once\n")
         elif number == signal.SIGINT and now - asked_at > SAME_KEYSTROKE_SECONDS:
             raise KeyboardInterrupt
 

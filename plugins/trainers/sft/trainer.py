@@ -177,6 +177,8 @@ class SFTTrainer(Trainer):
             self._logged = (*self._summed, now, self.paused_seconds)
         if "train_loss" in logs:
             logs["train_loss"] = self._summed[0] / max(1, self._summed[1])
+        # transformers counts micro batches, of which the last step may have fewer
+        self.state.epoch = self.state.global_step / self.train_source.plan.steps_per_epoch
         super().log(logs, start_time)
 
     def start_clock(self) -> None:

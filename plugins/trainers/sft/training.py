@@ -14,7 +14,7 @@ from core import Data, Plan, Training, TrainResult, UserError
 from core.console import say
 from core.memory import PeakMemory
 from core.models.parameters import parameter_counts
-from core.processes import barrier, rank, seed_everything, world_size
+from core.processes import barrier, gather_objects, rank, seed_everything, world_size
 
 from .arguments import total_steps, training_arguments
 from .batches import BatchPlan, row_lengths
@@ -161,7 +161,7 @@ def _run(
         tokens=trainer.progress.tokens,
         parameters_trained=counts[0],
         parameters_total=counts[1],
-        peak_bytes=peak,
+        peak_bytes=max(gather_objects([peak])),
         history=tuple(metrics.history),
         stopped=steps.stopped,
     )

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+from core.memory import PeakMemory
+
+SIZE = 64 * 2**20
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="these measure the process, not a GPU")
+
+
+def test_a_block_that_was_freed_again_still_counts() -> None:
+    with PeakMemory() as before:
+        pass
+    with PeakMemory() as memory:
+        block = bytearray(b"x" * SIZE)
+        memory._sample()
+        del block
+    assert memory.kind == "rss_sampled"
+    assert memory.peak_bytes >= before.peak_bytes + SIZE * 0.9
+
+
+def test_it_samples_by_itself() -> None:
+    memory = PeakMemory().start()
+    start = memory.peak_bytes
+    block = bytearray(b"x" * SIZE)
+    for _ in range(500):
+        if memory.peak_bytes > start + SIZE // 2:
+            break
+        threading.Event().wait(0.01)
+    peak = memory.stop()
+    assert len(block) == SIZE
+    assert peak > start + SIZE // 2
+    assert peak == memory.peak_bytes
+    assert not any(thread.name == "peak-memory" for thread in threading.enumerate())

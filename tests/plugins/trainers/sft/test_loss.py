@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+
+from plugins.trainers.sft.collate import collate_padded, without_targets
+from plugins.trainers.sft.loss import forward_options, summed_loss, target_logits
+
+ROWS = [
+    {"input_ids": [5, 6, 7, 8, 9], "labels": [-100, -100, 7, 8, 9]},
+    {"input_ids": [10, 11, 12], "labels": [10, -100, 12]},
+    {"input_ids": [13], "labels": [13]},
+]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+
+
+def reference(model: Any) -> torch.Tensor:
+    """The mean loss that transformers itself computes for the same rows, one at a time, times their targets."""
+    total = torch.zeros(())
+    for row in ROWS:
+        targets = sum(label != -100 for label in row["labels"][1:])
+        if targets:
+            ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
+            total = total + model(input_ids=ids, labels=labels).loss * targets
+    return total
+
+
+def test_collate_pads_right_and_names_each_target() -> None:
+    batch = collate_padded(ROWS, pad_token_id=0)
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9], [10, 11, 12, 0, 0], [13, 0, 0, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4]] * 3
+    # the first token of a row cannot be predicted, so the labels 10 and 13 are no targets
+    assert batch["target_positions"].tolist() == [1, 2, 3, 6]
+    assert batch["target_ids"].tolist() == [7, 8, 9, 12]
+    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
+
+
+def test_the_loss_is_that_of_the_unpadded_rows(model: Any) -> None:
+    loss = summed_loss(model, collate_padded(ROWS, 0), forward_options(model))
+    assert loss.item() == pytest.approx(reference(model).item(), rel=1e-6)
+
+
+def test_without_logits_to_keep_the_full_logits_give_the_same(model: Any) -> None:
+    batch = collate_padded(ROWS, 0)
+    kept = target_logits(model, batch, forward_options(model))
+    full = target_logits(model, batch, forward_options(model) - {"logits_to_keep"})
+    assert kept.shape == (4, model.config.vocab_size)
+    torch.testing.assert_close(kept, full)
+
+
+def test_the_head_runs_on_needed_columns_only(model: Any) -> None:
+    shapes: list[torch.Size] = []
+    hook = model.lm_head.register_forward_hook(lambda module, inputs, output: shapes.append(output.shape))
+    target_logits(model, collate_padded(ROWS, 0), forward_options(model))
+    hook.remove()
+    assert [shape[:2] for shape in shapes] == [(3, 3)]  # columns 1, 2 and 3 of three lines
+
+
+def test_a_target_may_be_named_several_times(model: Any) -> None:
+    batch = collate_padded(ROWS, 0)
+    batch["target_positions"] = torch.tensor([3, 1, 3])
+    batch["target_ids"] = torch.tensor([9, 7, 4])
+    logits = target_logits(model, batch, forward_options(model))
+    full = target_logits(model, batch, forward_options(model) - {"logits_to_keep"})
+    torch.testing.assert_close(logits, full)
+    torch.testing.assert_close(logits[0], logits[2])
+
+
+def test_a_batch_without_targets_is_an_exact_zero_that_reaches_the_weights(model: Any) -> None:
+    model.zero_grad()
+    loss = summed_loss(model, without_targets(collate_padded(ROWS, 0)), forward_options(model))
+    loss.backward()
+    assert loss.item() == 0
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
+
+
+def test_a_model_without_some_arguments_is_not_given_them() -> None:
+    class Old(GPT2LMHeadModel):
+        def forward(self, input_ids: Any = None, attention_mask: Any = None) -> Any:  # type: ignore[override]
+            return super().forward(input_ids=input_ids, attention_mask=attention_mask)
+
+    torch.manual_seed(0)
+    model = Old(GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=2, n_positions=16)).eval()
+    assert forward_options(model) == frozenset()
+    assert summed_loss(model, collate_padded(ROWS, 0), forward_options(model)).isfinite()
