@@ -50,13 +50,16 @@ def execute(args: argparse.Namespace) -> int:
         print(render_problems(warnings, plan.recipe), file=sys.stderr, flush=True)
 
     # only now: everything before needs no torch, so that a mistake shows at once
+    from core.processes import stop_processes
     from core.run import run
 
     try:
-        return run(plan).exit_code
+        report = run(plan)
     except RecipeError as error:
         error.recipe = error.recipe or plan.recipe
         raise
+    stop_processes()
+    return report.exit_code
 
 
 def plan_of(args: argparse.Namespace) -> tuple[Plan, list[Problem]]:

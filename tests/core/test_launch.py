@@ -1,0 +1,243 @@
+"""The launchers, for real: accelerate's own, and `tunesmith launch` around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core import launched
+from core.errors import UserError
+from core.launched import exit_code, leave_exit_code, note_start, rank_of, started_processes, under_bare_launcher
+from core.testing.recipes import ALPACA_ROWS, write_tiny_recipe
+
+OURS = (sys.executable, "-P", "-m", "core", "launch")
+BARE = (sys.executable, "-m", "accelerate.commands.launch", "-m", "core")
+QUICK = {
+    "evaluation": {
+        "metrics": [{"type": "accuracy"}],
+        "compare": ["base", "tuned"],
+        "max_new_tokens": 3,
+        "batch_size": 4,
+    }
+}
+
+
+def environment() -> dict[str, str]:
+    """This process's, without what a launcher would leave in it; one thread a process."""
+    drop = ("RANK", "LOCAL_RANK", "WORLD_SIZE", launched.FOLDER_VARIABLE, "PYTHONSAFEPATH")
+    return {**{key: value for key, value in os.environ.items() if key not in drop}, "OMP_NUM_THREADS": "1"}
+
+
+def run(*command: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        list(map(str, command)), cwd=folder, env=environment(), capture_output=True, text=True, timeout=300
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def decoy(tmp_path: Path) -> Path:
+    """A working folder with a `core` package of its own."""
+    folder = tmp_path / "decoy"
+    (folder / "core").mkdir(parents=True)
+    (folder / "core" / "__init__.py").write_text("raise RuntimeError('the decoy was imported')\n")
+    return folder
+
+
+@pytest.fixture
+def bad_data(tiny_model: Path, tmp_path: Path) -> Path:
+    """A recipe without a mistake, on data with a row that is no JSON: found only when the run reads it."""
+    recipe = write_tiny_recipe(tmp_path, tiny_model)
+    with (tmp_path / "train.jsonl").open("a") as data:
+        data.write('{"instruction": \n')
+    return recipe
+
+
+def test_a_mistake_in_the_recipe_starts_no_launcher(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = write_tiny_recipe(tmp_path, tiny_model, {"max_stepz": 3})
+    program = (
+        "import sys\nfrom core.cli import main\n"
+        f"code = main(['launch', {str(recipe)!r}, '--num_processes', '2'])\n"
+        "sys.exit('torch was imported' if 'torch' in sys.modules else code)"
+    )
+    done = run(sys.executable, "-c", program, folder=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("unknown key 'max_stepz'") == 1
+    assert "accelerate" not in done.stderr
+
+
+def test_our_launcher_passes_the_code_on_and_adds_no_traceback_beside_a_decoy(bad_data: Path, decoy: Path) -> None:
+    done = run(*OURS, bad_data, folder=decoy)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.count("train.jsonl:13") == 1
+    for noise in ("Traceback", "decoy", "launcher's traceback"):
+        assert noise not in done.stderr
+
+
+def test_a_bare_launcher_s_traceback_is_explained(bad_data: Path, tmp_path: Path) -> None:
+    done = run(*BARE, bad_data, folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("train.jsonl:13") == 1
+    before, _, after = done.stderr.partition("note: the launcher's traceback below is not the cause\n")
+    assert "Traceback" not in before
+    assert after.startswith("help: `tunesmith launch RECIPE`")
+    assert "Traceback" in after
+
+
+@pytest.mark.slow
+def test_two_processes_run_a_recipe_beside_a_decoy(tiny_model: Path, tmp_path: Path, decoy: Path) -> None:
+    held_out = str(tmp_path / "train.jsonl")
+    evaluation = {**QUICK["evaluation"], "datasets": [{"path": held_out, "type": "alpaca"}]}
+    recipe = write_tiny_recipe(tmp_path, tiny_model, {"evaluation": evaluation})
+    done = run(*OURS, recipe, "--num_processes", "2", "--main_process_port", free_port(), folder=decoy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("2 processes") == 1
+    report = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    assert len(report["train"]["losses"]) == 3
+    assert len((tmp_path / "out" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()) == len(ALPACA_ROWS)
+
+
+@pytest.mark.slow
+def test_two_processes_say_what_is_wrong_once(bad_data: Path, tmp_path: Path) -> None:
+    config = tmp_path / "accelerate.yml"
+    config.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nuse_cpu: true\nnum_processes: 2\n"
+        f"num_machines: 1\nmachine_rank: 0\nmain_process_port: {free_port()}\nmixed_precision: 'no'\n"
+    )
+    done = run(*OURS, bad_data, "--config_file", config, folder=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stdout.count("2 processes") == 1
+    assert done.stderr.count("train.jsonl:13") == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_reaches_the_run_once_and_leaves_a_checkpoint(
+    number: signal.Signals, tiny_model: Path, tmp_path: Path
+) -> None:
+    recipe = write_tiny_recipe(tmp_path, tiny_model, {"max_steps": 100_000})
+    process = subprocess.Popen(
+        [*OURS, str(recipe)],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    metrics = tmp_path / "out" / "metrics.jsonl"
+    try:
+        deadline = time.monotonic() + 120
+        while (
+            not (metrics.exists() and metrics.stat().st_size) and process.poll() is None and time.monotonic() < deadline
+        ):
+            time.sleep(0.2)
+        process.send_signal(number)
+        out, error = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, out + error
+    assert error.count("interrupted") == 1
+    assert "--resume" in error
+    assert "Traceback" not in error
+    assert len(list((tmp_path / "out").glob("checkpoint-*"))) == 1
+
+
+def test_a_process_that_the_system_ends_is_told_from_a_mistake(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import os, signal, sys\nif sys.argv[-1:] != [''] and 'core' in sys.orig_argv and 'run' in sys.orig_argv[:5]:\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    recipe = write_tiny_recipe(tmp_path, tiny_model)
+    variables = {**environment(), "PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run([*OURS, str(recipe)], env=variables, capture_output=True, text=True)
+    assert done.returncode == 128 + signal.SIGKILL, done.stderr
+    assert "ended by SIGKILL" in done.stderr
+    assert "memory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message", "help"),
+    [
+        (["--num_proceses", "2"], "unknown argument '--num_proceses'", "--num_processes"),
+        (["--multi_gpu", "2"], "cannot place '2'", "each with its value"),
+    ],
+)
+def test_flags_that_accelerate_does_not_know(flags: list[str], message: str, help: str) -> None:
+    from accelerate.commands.launch import launch_command_parser
+
+    from core.launcher import launch_arguments
+
+    with pytest.raises(UserError) as error:
+        launch_arguments(launch_command_parser(), [*flags, "-m", "core", "run", "recipe.yml"])
+    assert message in error.value.message
+    assert help in (error.value.help or "")
+
+
+@pytest.mark.parametrize("flag", ["--num_processes=2", "--num-processes=2"])
+def test_flags_stand_before_the_program_and_the_recipe_behind_it(flag: str) -> None:
+    from accelerate.commands.launch import launch_command_parser
+
+    from core.launcher import launch_arguments
+
+    args = launch_arguments(launch_command_parser(), [flag, "-m", "core", "run", "r.yml", "--set", "a=b"])
+    assert args.num_processes == 2
+    assert args.training_script_args == ["run", "r.yml", "--set", "a=b"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "rank"),
+    [({}, 0), ({"RANK": "3"}, 3), ({"OMPI_COMM_WORLD_RANK": "2"}, 2), ({"RANK": "", "PMI_RANK": "1"}, 1)],
+)
+def test_the_rank_is_read_from_whichever_launcher(variables: dict[str, str], rank: int) -> None:
+    assert rank_of(variables) == rank
+
+
+@pytest.mark.parametrize(
+    ("variables", "bare"),
+    [
+        ({}, False),
+        ({"ACCELERATE_DYNAMO_BACKEND": "NO"}, True),
+        ({"TORCHELASTIC_RUN_ID": "none"}, True),
+        ({"ACCELERATE_DYNAMO_BACKEND": "NO", launched.FOLDER_VARIABLE: "/tmp/x"}, False),
+        ({"ACCELERATE_MIXED_PRECISION": "bf16"}, False),
+    ],
+)
+def test_who_waits_for_this_process(variables: dict[str, str], bare: bool) -> None:
+    assert under_bare_launcher(variables) == bare
+
+
+def test_codes_and_processes_are_left_for_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert exit_code(tmp_path) is None
+    monkeypatch.setenv(launched.FOLDER_VARIABLE, str(tmp_path))
+    for rank, code in (("10", 1), ("0", 0), ("2", 3)):
+        monkeypatch.setenv("RANK", rank)
+        note_start()
+        leave_exit_code(code)
+    assert exit_code(tmp_path) == 3  # of the lowest rank that failed, not the first by name
+    assert started_processes(tmp_path) == [os.getpid()]
+
+
+def test_outside_a_launcher_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(launched.FOLDER_VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    note_start()
+    leave_exit_code(2)
+    assert list(tmp_path.iterdir()) == []
