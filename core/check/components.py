@@ -1,0 +1,56 @@
+"""Names that pick components: adapters, trainers, formats, metrics and loggers that are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from core.check.names import did_you_mean
+from core.check.schema import ITEM_LISTS, find_component
+from core.errors import Problem
+from core.host import Host
+from core.recipe import Recipe
+from core.types import KeyPath
+
+# values of report_to that pick no logger, or all that have keys of their own set
+NO_LOGGER = ("none", "all")
+
+
+def component_problems(recipe: Recipe, host: Host) -> Iterator[Problem]:
+    """An error for every name that no plugin offers, with what is there."""
+    yield from _name(recipe.values.get("adapter"), ("adapter",), "adapter", host.adapters)
+    yield from _name(recipe.values.get("trainer"), ("trainer",), "trainer", host.trainers)
+    for path, kind in ITEM_LISTS.items():
+        entries: Any = recipe.values
+        for part in path:
+            entries = entries.get(part) if isinstance(entries, Mapping) else None
+        for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+            name = entry.get("type") if isinstance(entry, Mapping) else None
+            place: KeyPath = (*path, index, "type")
+            if isinstance(name, Mapping):
+                yield Problem(
+                    f"a {kind.kind} written out as a map is not supported yet",
+                    key=place,
+                    at="value",
+                    help=f"name one of: {', '.join(sorted(getattr(host, kind.table)))}",
+                )
+            elif find_component(host, kind.table, name) is None:
+                yield from _name(name, place, kind.kind, getattr(host, kind.table))
+    named = recipe.values.get("report_to")
+    for index, name in enumerate(named if isinstance(named, list) else [named]):
+        if name not in NO_LOGGER:
+            place = ("report_to", index) if isinstance(named, list) else ("report_to",)
+            yield from _name(name, place, "logger", host.loggers)
+
+
+def _name(name: Any, place: KeyPath, kind: str, table: Mapping[str, Any]) -> Iterator[Problem]:
+    if not isinstance(name, str) or not name or name in table:
+        return
+    there = f"there are: {', '.join(sorted(table))}" if table else "none is installed"
+    near = did_you_mean(name, table)
+    advice = (
+        f"{near} {there}"
+        if near
+        else f"{there}; install the plugin that offers {name!r} (`tunesmith plugins` lists them)"
+    )
+    yield Problem(f"unknown {kind} {name!r}", key=place, at="value", help=advice)

@@ -1,0 +1,41 @@
+"""`tunesmith check`: every problem of a recipe, before anything is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+HELP = "find every mistake in a recipe, without loading a model"
+EXAMPLE = "tunesmith check recipes/quickstart.yml --set learning_rate=1e-4"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the recipe and its overrides to `parser`."""
+    parser.add_argument("recipe", type=Path, help="the recipe to check")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a key for this check, such as datasets.0.path=my.jsonl (null unsets it); may be repeated",
+    )
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Print the problems to stderr and return 2 if there is an error, else say that the recipe is ok and return 0."""
+    from core.check import check_recipe
+    from core.diagnostics import counts, render_problems
+    from core.host import load_host
+    from core.recipe import load_recipe
+
+    recipe = load_recipe(args.recipe, args.overrides)
+    problems = check_recipe(recipe, load_host())
+    if problems:
+        print(render_problems(problems, recipe), file=sys.stderr)
+    if any(problem.severity == "error" for problem in problems):
+        return 2
+    keys = f"{len(recipe.values)} key{'s' if len(recipe.values) != 1 else ''}"
+    print(f"{args.recipe}: ok ({keys}, {counts(problems)})")
+    return 0
