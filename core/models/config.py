@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.errors import Problem, RecipeError
-from core.models.loading import explained, quiet
+from core.models.loading import explained, load_arguments, quiet
 from core.models.source import model_source
 from core.types import Plan
 
@@ -17,13 +17,16 @@ def load_config(plan: Plan) -> Any:
     from transformers import AutoConfig
 
     with explained("base_model", plan.base_model), quiet():
-        config = AutoConfig.from_pretrained(
-            model_source(plan),
-            revision=plan.recipe["revision_of_model"] or "main",
-            trust_remote_code=plan.trust_remote_code,
-        )
+        config = AutoConfig.from_pretrained(model_source(plan), **model_arguments(plan))
     _check_model_type(plan, config)
     return config
+
+
+def model_arguments(plan: Plan) -> dict[str, Any]:
+    """The `from_pretrained` arguments that choose the base model's files."""
+    return load_arguments(
+        plan.base_model, revision=plan.recipe["revision_of_model"], trust_remote_code=plan.trust_remote_code
+    )
 
 
 def _check_model_type(plan: Plan, config: Any) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
+import sys
 import tempfile
+from contextlib import nullcontext, redirect_stderr
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -84,11 +87,16 @@ def _convert_into(file: Path, folder: Path) -> None:
     from core.console import say
 
     say(f"converting {file.name} (once; kept in {folder.parent}) ...")
+    for left_over in folder.parent.glob(f".{folder.name}-*"):
+        # of a process that was killed: the lock is ours, so nobody is at work on it
+        shutil.rmtree(left_over, ignore_errors=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         # an OSError while writing is the cache's fault and explained by the caller, one while reading the file's
         with quiet():
-            with explained("GGUF file", str(file)):
+            # the progress bar of this conversion heeds no setting
+            bar = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
+            with explained("GGUF file", str(file)), bar:
                 model, tokenizer = _read(file)
             model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
@@ -130,12 +138,15 @@ def _mend_tokenizer(tokenizer: Any, split: str | None) -> None:
 
     `smollm` splits digits one by one; without it "\\n\\n1." becomes three tokens instead of two.
     """
-    from core.console import say
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+
+    from core.console import say
 
     if split == "smollm":
         tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
             [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
         )
     elif split is not None and split not in TRUSTED_SPLITS:
-        say(f"warning: the file's way to split text ({split!r}) is unknown here; its tokens may differ from the original's")
+        say(
+            f"warning: the way this file splits text ({split!r}) is unknown here; tokens may differ from the original's"
+        )

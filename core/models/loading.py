@@ -2,23 +2,92 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
+import socket
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from core.errors import UserError
 
 REASON_LENGTH = 300
-# bitsandbytes reports each optional kernel it does not find, which changes nothing but speed
-NOISY_LOGGERS = ("bitsandbytes",)
+# bitsandbytes reports each optional kernel it does not find, the hub each of its retries
+NOISY_LOGGERS = ("bitsandbytes", "huggingface_hub")
+PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+# What transformers says at length, and what it means: (part of its text, message, help).
+KNOWN_REASONS = (
+    (
+        "ignore_mismatched_sizes",
+        "the shapes of its weights contradict its config.json",
+        "get an intact copy of the model",
+    ),
+    (
+        "does not recognize this architecture",
+        "this version of transformers does not know its model_type",
+        "upgrade transformers; a model that brings its own code needs --trust-remote-code",
+    ),
+    (
+        "Couldn't instantiate the backend tokenizer",
+        "it has no tokenizer files that can be read here",
+        "add its tokenizer.json, or name a folder or hub id that has it as tokenizer_config",
+    ),
+    (
+        "trust_remote_code",
+        "it brings its own code, which has not been allowed to run",
+        "read that code, then allow it with --trust-remote-code",
+    ),
+    (
+        "couldn't connect",
+        "the hub cannot be reached and its files are not in the hub cache",
+        "check the spelling and the network, or name a local folder",
+    ),
+    (
+        "couldn't find them in the cached files",
+        "the hub cannot be reached and its files are not in the hub cache",
+        "check the spelling and the network, or name a local folder",
+    ),
+    ("gated repo", "its licence has to be accepted first", "accept it on the model's hub page and run `hf auth login`"),
+)
+
+
+def load_arguments(address: str, *, revision: str | None, trust_remote_code: bool) -> dict[str, Any]:
+    """The arguments that every `from_pretrained` gets.
+
+    With no network, the hub's cache is asked at once, instead of after half a minute of retries for each file.
+    """
+    arguments: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    if Path(address).is_absolute():
+        return arguments
+    return arguments | {"revision": revision or "main", "local_files_only": not _hub_has_an_address()}
+
+
+@lru_cache(maxsize=1)
+def _hub_has_an_address() -> bool:
+    """Whether the hub's name resolves, which it need not where a proxy does that."""
+    from huggingface_hub import constants
+
+    if any(os.environ.get(name) or os.environ.get(name.lower()) for name in PROXIES):
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence progress bars (unless stderr is a terminal) and the reports of transformers that we replace by our own."""
-    from transformers.utils import logging as transformers_logging
+    """Silence progress bars (unless stderr is a terminal), the notices of coming changes that libraries send one another,
+    and the reports of transformers that we replace by our own."""
+    from transformers import utils
+
+    transformers_logging: Any = utils.logging
 
     levels = {name: logging.getLogger(name).level for name in NOISY_LOGGERS}
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
@@ -28,7 +97,9 @@ def quiet() -> Iterator[None]:
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bars:
@@ -46,19 +117,14 @@ def explained(what: str, address: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    # KeyError and TypeError are what transformers raises for a config or tokenizer file of the wrong shape
-    except (OSError, ValueError, ImportError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"{what} {address!r} cannot be loaded: {shortened(error)}", help=_next_step(error, address)
-        ) from error
+    # KeyError, TypeError and AttributeError are what a config or tokenizer file of the wrong shape comes to
+    except (OSError, ValueError, ImportError, SafetensorError, KeyError, TypeError, AttributeError) as error:
+        raise _explanation(what, address, error) from error
     except RuntimeError as error:
         # weights whose shapes contradict the config come as a plain RuntimeError; any other is not the user's
-        if "size mismatch" not in str(error) and "mismatched" not in str(error):
+        if "ignore_mismatched_sizes" not in str(error):
             raise
-        raise UserError(
-            f"{what} {address!r} cannot be loaded: {shortened(error)}",
-            help="its weights do not fit its config.json; get an intact copy of the model",
-        ) from error
+        raise _explanation(what, address, error) from error
 
 
 def shortened(error: BaseException) -> str:
@@ -67,14 +133,15 @@ def shortened(error: BaseException) -> str:
     return text if len(text) <= REASON_LENGTH else text[:REASON_LENGTH].rsplit(" ", 1)[0] + " ..."
 
 
-def _next_step(error: BaseException, address: str) -> str:
+def _explanation(what: str, address: str, error: BaseException) -> UserError:
     text = str(error)
-    if "trust_remote_code" in text:
-        return "the model brings its own code: read it, then allow it with --trust-remote-code"
-    if "gated" in text or "401" in text or "403" in text:
-        return "accept the model's licence on its hub page and run `hf auth login`, or name a local folder"
+    for part, reason, help in KNOWN_REASONS:
+        if part in text:
+            return UserError(f"{what} {address!r} cannot be loaded: {reason}", help=help)
     if isinstance(error, ImportError):
-        return "install the package it asks for"
-    if address.startswith("/"):
-        return "check that the folder holds a complete model in the Hugging Face layout"
-    return "check the spelling and the network (offline, only models already in the hub cache load), or name a local folder"
+        help = "install the package it asks for"
+    elif Path(address).is_absolute():
+        help = "check that it is a complete model in the Hugging Face layout"
+    else:
+        help = "check the spelling and the network, or name a local folder"
+    return UserError(f"{what} {address!r} cannot be loaded: {shortened(error)}", help=help)

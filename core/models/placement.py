@@ -24,9 +24,11 @@ def on_cuda() -> bool:
 
 def sharded() -> bool:
     """Whether the launcher asked for FSDP or DeepSpeed, which place the weights themselves."""
-    return any(os.environ.get(name, "").lower() == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
+    return any(
+        os.environ.get(name, "").lower() == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+    )
 
 
 def device_map() -> dict[str, Any] | None:
-    """transformers' `device_map` that loads straight to this rank's device; None where the CPU or a sharder holds them."""
+    """transformers' `device_map` for this rank's device; None where the CPU or a sharder holds the weights."""
     return None if device().type == "cpu" or sharded() else {"": device()}

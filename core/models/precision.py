@@ -37,4 +37,3 @@ def weight_dtype(plan: Plan, *, frozen: bool) -> tuple[torch.dtype, str]:
     if bf16 in ("auto", None) and cuda and bf16_works:
         return torch.bfloat16, "bf16: auto"
     return torch.float32, "bf16: auto, no GPU with bfloat16" if bf16 in ("auto", None) else "bf16: false"
-

@@ -94,7 +94,9 @@ def _unwritable(folder: Path, error: OSError) -> UserError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return UserError(
         f"the model cannot be saved to {str(folder)!r}: {reason.lower()}",
-        help="make room there, then go on with --resume" if full else "make the folder writable, or choose another output_dir",
+        help="make room there, then go on with --resume"
+        if full
+        else "make the folder writable, or choose another output_dir",
     )
 
 

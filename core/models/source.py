@@ -96,7 +96,7 @@ def _refuse_non_model(folder: Path, text: str) -> None:
     if (folder / "adapter_config.json").is_file():
         raise UserError(
             f"base_model {text!r} is an adapter, not a model",
-            help=f"name the model it was trained on as base_model, and go on from the adapter with lora_model_dir: {text}",
+            help=f"name the model it was trained on as base_model, and set `lora_model_dir: {text}` to go on from it",
         )
     if ggufs:
         raise UserError(

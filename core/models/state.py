@@ -41,6 +41,7 @@ def _is_sharded(model: torch.nn.Module) -> bool:
 def _gathered_from_zero(model: torch.nn.Module) -> dict[str, Any]:
     """DeepSpeed ZeRO-3: gather one parameter at a time, so that no rank ever holds the model on its device."""
     import deepspeed
+
     from core.processes import is_main
 
     state: dict[str, Any] = {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import Problem, RecipeError, UserError
-from core.models.config import load_config
-from core.models.loading import explained, quiet, shortened
+from core.models.config import load_config, model_arguments
+from core.models.loading import explained, load_arguments, quiet, shortened
 from core.models.source import loadable_source, model_source, resolve_base_model
 from core.types import Plan
 
@@ -77,15 +78,26 @@ def added_tokens(plan: Plan) -> list[int]:
     own = _own_tokenizer(source, arguments).get_vocab()
     tokenizer, _ = read_tokenizer(plan)
     return sorted(
-        number for token, number in tokenizer.get_vocab().items() if token not in own and number != tokenizer.pad_token_id
+        number
+        for token, number in tokenizer.get_vocab().items()
+        if token not in own and number != tokenizer.pad_token_id
     )
 
 
 def _source(plan: Plan) -> tuple[str, dict[str, Any]]:
-    arguments: dict[str, Any] = {"trust_remote_code": plan.trust_remote_code}
     if elsewhere := plan.recipe["tokenizer_config"]:
-        return loadable_source(resolve_base_model(elsewhere, plan.recipe.path.parent)), arguments
-    return model_source(plan), arguments | {"revision": plan.recipe["revision_of_model"] or "main"}
+        source = loadable_source(_tokenizer_folder(elsewhere, plan.recipe.path.parent))
+        return source, load_arguments(source, revision=None, trust_remote_code=plan.trust_remote_code)
+    return model_source(plan), model_arguments(plan)
+
+
+def _tokenizer_folder(text: str, recipe_folder: Path) -> str:
+    """As for a base model, but a folder with nothing but a tokenizer will do."""
+    for parent in (recipe_folder, Path.cwd()):
+        folder = (parent / Path(text).expanduser()).absolute()
+        if (folder / "tokenizer_config.json").is_file():
+            return str(folder)
+    return resolve_base_model(text, recipe_folder)
 
 
 def _own_tokenizer(source: str, arguments: Mapping[str, Any]) -> Tokenizer:
@@ -128,7 +140,9 @@ def _check_tokenizer_type(plan: Plan, own: Tokenizer, source: str, arguments: Ma
         raise problem(contradiction + shortened(error), remove) from error
     for text, (theirs, ours) in zip(PROBES, encoded, strict=True):
         if theirs != ours:
-            raise problem(contradiction + f"it reads {text!r} as {other.decode(theirs)!r}", remove)
+            read = other.decode(theirs)
+            differs = f"it reads {text!r} as {read!r}" if read != text else f"it splits {text!r} into other tokens"
+            raise problem(contradiction + differs, remove)
 
 
 def _add_tokens(plan: Plan, tokenizer: Tokenizer, notes: list[str]) -> None:

@@ -42,7 +42,10 @@ def check_recipe(recipe: Recipe) -> list[Problem]:
     ]
     for index, pattern in enumerate(recipe["unfrozen_parameters"] or ()):
         if re.search(r"\[\d*:\d*\]$", pattern):
-            message, help = f"{pattern!r} asks for a range of rows", "name whole parameters; ranges of rows are not offered"
+            message, help = (
+                f"{pattern!r} asks for a range of rows",
+                "name whole parameters; ranges of rows are not offered",
+            )
         elif error := _regex_error(pattern):
             message, help = f"{pattern!r} is no regular expression: {error}", "escape the characters .[](){}*+?^$|"
         else:

@@ -43,8 +43,11 @@ def check_recipe(recipe: Recipe) -> list[Problem]:
 
 def base(plan: Plan) -> PreTrainedModel:
     """The base model as LoRA trains on it: frozen, in 4 bits for qlora, in 8 bits with `load_in_8bit`."""
-    from core.models import added_tokens
+    from core.models import added_tokens, quiet
 
+    with quiet():
+        # brings bitsandbytes along, which reports the kernels it did not find
+        import peft  # noqa: F401
     # float16 is fit for weights that stay as they are, not for modules trained in full
     frozen = not plan.recipe["lora_modules_to_save"] and not added_tokens(plan)
     return load_base(plan, quantized=_quantized(plan), frozen=frozen)
@@ -60,7 +63,7 @@ def build(plan: Plan) -> torch.nn.Module:
     model.requires_grad_(False)
     if plan.recipe["gradient_checkpointing"]:
         # a recomputed block needs an input with a gradient, and frozen embeddings give none
-        model.enable_input_require_grads()
+        model.enable_input_require_grads()  # type: ignore[no-untyped-call]
     if plan.recipe["lora_model_dir"]:
         from plugins.adapters.lora_existing import load_existing
 
@@ -95,8 +98,12 @@ def load(plan: Plan, folder: Path) -> torch.nn.Module:
     """The base with the adapter saved in `folder`, for scoring."""
     from peft import PeftModel
 
-    model: torch.nn.Module = PeftModel.from_pretrained(base(plan), str(folder))
-    return model.eval()
+    from core.models import explained, quiet
+
+    model = base(plan)
+    with explained("the adapter in", str(folder)), quiet():
+        tuned: torch.nn.Module = PeftModel.from_pretrained(model, str(folder))
+    return tuned.eval()
 
 
 def merge(plan: Plan, model: torch.nn.Module) -> torch.nn.Module:
@@ -104,12 +111,14 @@ def merge(plan: Plan, model: torch.nn.Module) -> torch.nn.Module:
     packed one is unpacked first, so that the sum is not rounded to 4 or 8 bits again."""
     from peft import set_peft_model_state_dict
 
+    from core.models import quiet
     from plugins.adapters.lora_weights import plain_adapter
 
     config, weights = plain_adapter(_peft_model(model))
     fresh: Any = base(plan)
     if _quantized(plan):
-        fresh = fresh.dequantize()
+        with quiet():
+            fresh = fresh.dequantize()
     wrapped = _wrap(fresh, config)
     set_peft_model_state_dict(wrapped, weights)
     merged: torch.nn.Module = wrapped.merge_and_unload()
@@ -141,16 +150,19 @@ def _config(plan: Plan, model: PreTrainedModel) -> LoraConfig:
         use_dora=bool(recipe["peft_use_dora"]),
         init_lora_weights=True if recipe["peft_init_lora_weights"] is None else recipe["peft_init_lora_weights"],
         layers_to_transform=recipe["peft_layers_to_transform"],
+        revision=recipe["revision_of_model"],
         trainable_token_indices=new_token_rows(plan, model),
     )
 
 
 def _wrap(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
-    from peft import get_peft_model
-
+    from core.models import quiet
     from plugins.adapters.lora_weights import remember_start
 
-    wrapped: Any = get_peft_model(model, config)
+    with quiet():
+        from peft import get_peft_model
+
+        wrapped: Any = get_peft_model(model, config)
     remember_start(wrapped)
     return wrapped  # type: ignore[no-any-return]
 

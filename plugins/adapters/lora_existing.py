@@ -25,9 +25,10 @@ def load_existing(plan: Plan, model: PreTrainedModel) -> torch.nn.Module:
 
     Raises `UserError` where there is no LoRA adapter, `RecipeError` where the recipe sets another rank or scale.
     """
+    from peft import PeftConfig, PeftModel
+
     from core.console import say
     from core.models import explained, quiet
-    from peft import PeftConfig, PeftModel
 
     folder = _find(plan)
     with explained("lora_model_dir", folder), quiet():

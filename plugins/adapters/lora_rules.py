@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # Starts that take the first update out of the base weights, which then are no longer the base's.
 MOVES_THE_BASE = ("pissa", "olora")
 REFUSED_STARTS = {
-    "loftq": "it replaces the base weights by rounded ones, and an adapter trained on them does not fit the untouched base",
+    "loftq": "it trains on rounded base weights, and such an adapter does not fit the untouched base",
     "eva": "it needs a pass over the data before training",
     "corda": "it needs a pass over the data before training",
 }

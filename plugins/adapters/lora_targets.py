@@ -33,8 +33,13 @@ def target_modules(plan: Plan, model: PreTrainedModel) -> list[str] | str | None
 
 def linear_layers(model: PreTrainedModel) -> list[str]:
     """The last parts of the names of all linear layers, packed ones included, without the output head."""
-    head = model.get_output_embeddings()
-    return sorted({name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module) and module is not head})
+    head = _embeddings(model)["output"]
+    layers = (name for name, module in model.named_modules() if _is_linear(module) and module is not head)
+    return sorted({name.rpartition(".")[2] for name in layers})
+
+
+def _embeddings(model: Any) -> dict[str, Any]:
+    return {"input": model.get_input_embeddings(), "output": model.get_output_embeddings()}
 
 
 def new_token_rows(plan: Plan, model: PreTrainedModel) -> dict[str, list[int]] | None:
@@ -47,7 +52,7 @@ def new_token_rows(plan: Plan, model: PreTrainedModel) -> dict[str, list[int]] |
     rows = added_tokens(plan)
     if not rows:
         return None
-    layers = {"input": model.get_input_embeddings(), "output": model.get_output_embeddings()}
+    layers = _embeddings(model)
     names = {
         kind: name.rpartition(".")[2]
         for kind, layer in layers.items()
@@ -62,7 +67,7 @@ def new_token_rows(plan: Plan, model: PreTrainedModel) -> dict[str, list[int]] |
     from core.console import say
 
     say(f"training the embeddings of {len(rows)} added tokens beside the adapter")
-    return {name: rows for name in wanted}
+    return dict.fromkeys(wanted, rows)
 
 
 def _listed(targets: Any) -> list[str]:
@@ -83,7 +88,7 @@ def _refuse_unknown(plan: Plan, model: PreTrainedModel, targets: list[str] | str
     advice = f"its linear layers are called {', '.join(there)}; `lora_target_linear: true` takes them all"
 
     def problem(message: str, *index: int, near: str | None = None) -> Problem:
-        key = ("lora_target_modules", *index) if set_by_recipe else ("adapter",)
+        key: tuple[str | int, ...] = ("lora_target_modules", *index) if set_by_recipe else ("adapter",)
         help = f"did you mean {near!r}? {advice[0].upper()}{advice[1:]}" if near else advice
         return Problem(message, key=key, at="value", help=help)
 

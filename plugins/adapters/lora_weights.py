@@ -62,8 +62,9 @@ def write_adapter(config: LoraConfig, weights: dict[str, Any], folder: Path) -> 
 
 def _weights(model: PeftModel) -> dict[str, Any]:
     """The adapter's own tensors (with modules trained in full), gathered from all ranks."""
-    from core.models import full_state_dict
     from peft import get_peft_model_state_dict
+
+    from core.models import full_state_dict
 
     # new tokens are rows of their own here; whole embeddings would only repeat the base model
     return dict(get_peft_model_state_dict(model, state_dict=full_state_dict(model), save_embedding_layers=False))
