@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 UNTUNED = ("base", "prompted")
 Result = TypeVar("Result")
+Measured = dict[str, dict[int, dict[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -109,22 +110,13 @@ def _score_one(
     needs = {need for metric in plan.evaluation.metrics for need in metric.evaluator.needs}
     generations = generate(decoder, tokenizer, column.ids, decoding)
     generation_seconds = time.perf_counter() - started
-    measured: dict[int, dict[str, float]] = {}
+    measured: Measured = {}
     if "latency" in needs:
         sample = latency_sample(len(items), plan.evaluation.latency_sample, seed)
-        measured = measure_latency(decoder, column.ids, sample, decoding)
+        measured["latency"] = measure_latency(decoder, column.ids, sample, decoding)
     if "likelihood" in needs:
         references = [item.references[0] for item in items]
-        likelihood = measure_likelihood(
-            decoder,
-            tokenizer,
-            column.prompts.texts,
-            references,
-            batch_size=decoding.batch_size,
-            pad_id=decoding.pad_id,
-        )
-        for index, found in likelihood.items():
-            measured[index] = {**found, **measured.get(index, {})}
+        measured["likelihood"] = measure_likelihood(decoder, tokenizer, column.prompts.texts, references, decoding)
     metrics = _on_main(lambda: _score_or_save(plan, name, generations, items, measured, seed))
     seconds = time.perf_counter() - started
     capped = sum(not generation.stopped for generation in generations)
@@ -159,7 +151,7 @@ def _score_or_save(
     name: str,
     generations: Sequence[Generation],
     items: Sequence[Item],
-    measured: dict[int, dict[str, float]],
+    measured: Measured,
     seed: int,
 ) -> dict[str, MetricResult]:
     try:

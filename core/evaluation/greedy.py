@@ -147,20 +147,19 @@ def greedy(
                     help="try another precision (bf16 instead of fp16, or full precision), or check the weights",
                 )
             tokens = logits.argmax(-1)
-            for row, token in zip(active, tokens.tolist(), strict=True):
-                if running[row]:
-                    produced[row].append(token)
-                    running[row] = token not in stop_ids
+            for number, token in zip(active, tokens.tolist(), strict=True):
+                if running[number]:
+                    produced[number].append(token)
+                    running[number] = token not in stop_ids
             if not _anyone(any(running), decoder):
                 break
             ids_next = tokens[:, None]
-            keep = [slot for slot, row in enumerate(active) if running[row]]
+            keep = [slot for slot, number in enumerate(active) if running[number]]
             if keep and 2 * len(keep) <= len(active):
-                index = torch.tensor(keep, device=device)
-                ids_next, mask, positions = ids_next[index], mask[index], positions[index]
-                ids = ids[index]
+                kept = torch.tensor(keep, device=device)
+                ids_next, mask, positions, ids = ids_next[kept], mask[kept], positions[kept], ids[kept]
                 if decoder.cached:
-                    cache.batch_select_indices(index)
+                    cache.batch_select_indices(kept)
                 active = [active[slot] for slot in keep]
             mask = torch.cat([mask, mask.new_ones((len(active), 1))], dim=1)
             if decoder.cached:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from core.evaluation.generate import Decoding
 from core.evaluation.greedy import Decoder
 from core.processes import gather_objects, rank, world_size
 from core.types import Example, Segment
@@ -15,13 +16,7 @@ if TYPE_CHECKING:
 
 
 def measure_likelihood(
-    decoder: Decoder,
-    tokenizer: Tokenizer,
-    prompts: Sequence[str],
-    references: Sequence[str],
-    *,
-    batch_size: int,
-    pad_id: int,
+    decoder: Decoder, tokenizer: Tokenizer, prompts: Sequence[str], references: Sequence[str], decoding: Decoding
 ) -> dict[int, dict[str, float]]:
     """`nll` (nats, summed over the reference's tokens) and `tokens` per item; the same on every rank.
 
@@ -34,7 +29,8 @@ def measure_likelihood(
         for prompt, reference in zip(prompts, references, strict=True)
     ]
     order = sorted(range(len(rows)), key=lambda index: (-len(rows[index].input_ids), index))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    size = decoding.batch_size
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
     found: list[tuple[int, dict[str, float]]] = []
     for turn in range(math.ceil(len(batches) / world_size())):
         mine = turn * world_size() + rank()
@@ -42,7 +38,7 @@ def measure_likelihood(
         if idle and not decoder.synced:
             break
         indices = order[:1] if idle else batches[mine]
-        sums = _nll([rows[index] for index in indices], decoder, pad_id)
+        sums = _nll([rows[index] for index in indices], decoder, decoding.pad_id)
         if not idle:
             found += [(index, {"nll": nll, "tokens": float(n)}) for index, (nll, n) in zip(indices, sums, strict=True)]
     return dict(gather_objects(found))

@@ -10,18 +10,30 @@ from core.errors import UserError
 from core.evaluation.statistics import bootstrap, interval_of
 from core.types import Generation, Item, MetricPlan, MetricResult
 
-Facts = Mapping[int, Mapping[str, float]]
+Facts = Mapping[str, Mapping[int, Mapping[str, float]]]
 
 
 def score_column(
     metrics: Sequence[MetricPlan], generations: Sequence[Generation], items: Sequence[Item], facts: Facts, *, seed: int
 ) -> dict[str, MetricResult]:
-    """Every metric over the column. facts: what core measured, by position of the item in `items`.
+    """Every metric over the column. facts: what core measured, by kind ("latency", ...) and position in `items`.
+
+    A metric sees the facts it names in `needs` and no others.
 
     Raises `UserError` naming metric and item where a metric raises or returns something that is no finite number.
     """
-    with_facts = [replace(item, facts=facts.get(place, {})) for place, item in enumerate(items)]
-    return {metric.name: score(metric, generations, with_facts, seed=seed) for metric in metrics}
+    return {
+        metric.name: score(metric, generations, _with_facts(items, facts, metric.evaluator.needs), seed=seed)
+        for metric in metrics
+    }
+
+
+def _with_facts(items: Sequence[Item], facts: Facts, needs: Sequence[str]) -> list[Item]:
+    measured = [facts.get(need, {}) for need in needs]
+    return [
+        replace(item, facts={name: value for kind in measured for name, value in kind.get(position, {}).items()})
+        for position, item in enumerate(items)
+    ]
 
 
 def score(metric: MetricPlan, generations: Sequence[Generation], items: Sequence[Item], *, seed: int) -> MetricResult:

@@ -50,9 +50,9 @@ def newcombe_paired(
     p1, p2 = first / n, second / n
     low1, high1 = wilson(first, n, confidence)
     low2, high2 = wilson(second, n, confidence)
-    product = both * neither - only_first * only_second
+    product = float(both * neither - only_first * only_second)
     if product > 0:
-        product = max(product - n / 2, 0)  # continuity correction of the correlation
+        product = max(product - n / 2, 0.0)  # continuity correction of the correlation
     margins = first * (n - first) * second * (n - second)
     phi = product / math.sqrt(margins) if margins else 0.0
     below = _combine(p1 - low1, high2 - p2, phi)

@@ -44,7 +44,7 @@ def _equal(prediction: str, reference: str, options: Options) -> bool:
     prediction, reference = (_normalised(text, options.get("normalise", "strip")) for text in (prediction, reference))
     if options.get("json"):
         try:
-            return bool(_canonical(json.loads(prediction)) == _canonical(json.loads(reference)))
+            return _canonical(json.loads(prediction)) == _canonical(json.loads(reference))
         except ValueError:
             pass  # what is not JSON is compared as text
     return prediction == reference
