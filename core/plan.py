@@ -111,14 +111,21 @@ def _evaluation(recipe: Recipe, host: Host) -> EvaluationPlan:
 
 
 def _metrics(recipe: Recipe, host: Host, entries: Sequence[Mapping[str, Any]]) -> tuple[MetricPlan, ...]:
-    """The requested metrics; the second of a type is called `type-2`, and so on."""
+    """The requested metrics; the second of a type is called `type-2`, and so on. An option marked `x-path` is a file
+    beside the recipe."""
     seen: dict[str, int] = {}
     metrics = []
     for entry in entries:
         evaluator = host.evaluators[entry["type"]]
         seen[evaluator.name] = seen.get(evaluator.name, 0) + 1
         name = evaluator.name if seen[evaluator.name] == 1 else f"{evaluator.name}-{seen[evaluator.name]}"
-        metrics.append(MetricPlan(name, evaluator, item_options(evaluator.options_schema, entry, recipe)))
+        options = {
+            key: resolve_input_path(value, recipe.path.parent)
+            if isinstance(value, str) and evaluator.options_schema.get(key, {}).get("x-path")
+            else value
+            for key, value in item_options(evaluator.options_schema, entry, recipe).items()
+        }
+        metrics.append(MetricPlan(name, evaluator, options))
     return tuple(metrics)
 
 

@@ -40,7 +40,7 @@ def _equal(prediction: str, reference: str, options: Options) -> bool:
     if tolerance is not None:
         first, second = _number(prediction), _number(reference)
         if first is not None and second is not None:
-            return abs(first - second) <= tolerance
+            return abs(first - second) <= float(tolerance)
     prediction, reference = (_normalised(text, options.get("normalise", "strip")) for text in (prediction, reference))
     if options.get("json"):
         try:
