@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from core.errors import Problem
 from core.hookspecs import hookimpl
 from core.recipe import Recipe
 from core.schema_files import load_fragment
 from core.types import Schema
+
+# keys that hold a share below 1 and a count from 1 on
+SHARE_OR_COUNT = ("val_set_size", "warmup_steps", "save_steps", "eval_steps")
 
 
 @hookimpl
@@ -18,4 +24,69 @@ def recipe_keys() -> dict[str, Schema]:
 @hookimpl
 def check_recipe(recipe: Recipe) -> list[Problem]:
     """Rules across core's keys."""
-    return []
+    return [*_counts(recipe), *_quantisation(recipe), *_batches(recipe), *_data(recipe), *_texts(recipe)]
+
+
+def _counts(recipe: Recipe) -> Iterator[Problem]:
+    for key in SHARE_OR_COUNT:
+        value = recipe.values.get(key)
+        if isinstance(value, float) and value > 1 and not value.is_integer():
+            message = f"{key!r} is {value}, expected a share below 1 or a whole number"
+            yield Problem(message, key=(key,), at="value", help=f"write {round(value)}, or a share such as 0.1")
+
+
+def _quantisation(recipe: Recipe) -> Iterator[Problem]:
+    if recipe["load_in_4bit"] and recipe["load_in_8bit"]:
+        yield Problem("load_in_4bit and load_in_8bit are both set", key=("load_in_8bit",), help="keep one of them")
+    elif recipe["adapter"] in (None, "full"):
+        for key, adapter in (("load_in_4bit", "qlora"), ("load_in_8bit", "lora")):
+            if recipe[key]:
+                message = f"{key} holds weights that cannot be trained, and adapter full trains every weight"
+                yield Problem(message, key=(key,), help=f"set 'adapter: {adapter}', or remove {key}")
+
+
+def _batches(recipe: Recipe) -> Iterator[Problem]:
+    total, micro = recipe.values.get("batch_size"), recipe["micro_batch_size"]
+    if total is None:
+        return
+    steps = recipe.values.get("gradient_accumulation_steps")
+    if steps is not None and steps * micro != total:
+        message = f"batch_size is {total}, and micro_batch_size × gradient_accumulation_steps is {steps * micro}"
+        yield Problem(message, key=("batch_size",), help="remove batch_size")
+    elif total % micro:
+        message = f"batch_size {total} is no multiple of micro_batch_size {micro}"
+        yield Problem(message, key=("batch_size",), at="value", help=f"use {max(1, total // micro) * micro}")
+
+
+def _data(recipe: Recipe) -> Iterator[Problem]:
+    if recipe["val_set_size"] and recipe["test_datasets"]:
+        message = "val_set_size and test_datasets both say what the validation loss is computed on"
+        yield Problem(message, key=("val_set_size",), help="keep one of them")
+    scored = recipe.values.get("evaluation", {}).get("datasets", [])
+    if "evaluation" in recipe and not scored and not recipe["test_datasets"]:
+        message = "evaluation has nothing to score: there is no held-out data"
+        yield Problem(message, key=("evaluation",), severity="warning", help="list it under evaluation.datasets")
+    trained = [_source(entry) for entry in recipe["datasets"]]
+    for name, entries in (("test_datasets", recipe["test_datasets"] or []), ("evaluation", scored)):
+        for index, entry in enumerate(entries):
+            if _source(entry) in trained:
+                place = ("test_datasets", index) if name == "test_datasets" else ("evaluation", "datasets", index)
+                message = f"{entry['path']!r} is trained on too, so its scores say nothing about new data"
+                yield Problem(message, key=(*place, "path"), at="value", severity="warning", help="hold rows back")
+
+
+def _source(entry: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(str(entry.get(key)) for key in ("path", "name", "split", "data_files", "revision", "shards_idx"))
+
+
+def _texts(recipe: Recipe) -> Iterator[Problem]:
+    if recipe["chat_template"] == "jinja" and not recipe["chat_template_jinja"]:
+        message = "chat_template is 'jinja', and chat_template_jinja is not set"
+        yield Problem(message, key=("chat_template",), at="value", help="put the template into chat_template_jinja")
+    if recipe["trust_remote_code"]:
+        yield Problem(
+            "trust_remote_code in a recipe does not switch it on: only who runs it can",
+            key=("trust_remote_code",),
+            severity="warning",
+            help="add --trust-remote-code to the command if the model needs it and you trust its authors",
+        )

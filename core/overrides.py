@@ -55,7 +55,8 @@ def _apply(values: dict[str, Any], positions: Positions, text: str, number: int)
         del positions[old]
     for length in range(1, len(path)):
         positions.setdefault(path[:length], (key_place, value_place))
-    for inner in tree.positions or {(): ()}:
+    positions[path] = (key_place, value_place)
+    for inner in tree.positions:
         positions[(*path, *inner)] = (key_place, value_place)
 
 

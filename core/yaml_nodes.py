@@ -50,7 +50,7 @@ class Tree:
 
 
 def read_tree(text: str, file: str) -> Tree:
-    """Parse one YAML document. Raises `RecipeError` for what cannot be read at all; `value` is None for an empty one."""
+    """Parse one YAML document; `value` is None for an empty one. Raises `RecipeError` for what cannot be read."""
     root = parse(text, file)
     if root is None:
         return Tree(None, {}, ())
@@ -84,7 +84,8 @@ def parse(text: str, file: str) -> Node | None:
     anchors: dict[str, Node] = {}
     stack: list[tuple[Node, Node | None]] = []  # open collections; for a map the key that waits for its value
     try:
-        for event in yaml.parse(text, Loader=_Loader):
+        events: Any = yaml.parse(text, Loader=_Loader)
+        for event in events:
             place = Position(file, event.start_mark.line + 1, event.start_mark.column + 1)
             if isinstance(event, yaml.DocumentStartEvent) and root is not None:
                 raise _refusal("a second document starts here", place, "a recipe is one document: remove the '---'")

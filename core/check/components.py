@@ -36,6 +36,7 @@ def component_problems(recipe: Recipe, host: Host) -> Iterator[Problem]:
                 )
             elif find_component(host, kind.table, name) is None:
                 yield from _name(name, place, kind.kind, getattr(host, kind.table))
+    yield from _mismatches(recipe, host)
     named = recipe.values.get("report_to")
     for index, name in enumerate(named if isinstance(named, list) else [named]):
         if name not in NO_LOGGER:
@@ -54,3 +55,15 @@ def _name(name: Any, place: KeyPath, kind: str, table: Mapping[str, Any]) -> Ite
         else f"{there}; install the plugin that offers {name!r} (`tunesmith plugins` lists them)"
     )
     yield Problem(f"unknown {kind} {name!r}", key=place, at="value", help=advice)
+
+
+def _mismatches(recipe: Recipe, host: Host) -> Iterator[Problem]:
+    """Data sets whose examples are of another kind than the trainer takes."""
+    trainer = host.trainers.get(str(recipe.values.get("trainer", "sft")))
+    for path in (("datasets",), ("test_datasets",)):
+        entries = recipe.values.get(path[0])
+        for index, entry in enumerate(entries if trainer and isinstance(entries, list) else ()):
+            found = find_component(host, "formats", entry.get("type")) if isinstance(entry, Mapping) else None
+            if trainer and found and found.kind != trainer.kind:
+                message = f"format {found.name!r} makes {found.kind!r} examples, trainer {trainer.name!r} takes {trainer.kind!r}"
+                yield Problem(message, key=(*path, index, "type"), at="value", help="choose another format or trainer")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from core.check.owners import taking_part, used_keys
+from core.check.paths import resolve_input_path
 from core.check.schema import ITEM_LISTS, find_component, fit_schema
 from core.host import Host
 from core.overrides import COMMAND_LINE
@@ -41,9 +42,12 @@ def resolve_defaults(recipe: Recipe, host: Host) -> Recipe:
 
 def item_options(options_schema: Schema, item: Mapping[str, Any], recipe: Recipe) -> Options:
     """The options of one entry of `datasets` or `evaluation.metrics`: what it sets, then the recipe's own key for an
-    option marked `x-inherit`, then the option's default. Keys that all entries share (`path`, `split`) are kept."""
-    options = {}
+    option marked `x-inherit`, then the option's default. Keys that all entries share (`path`, `split`) are kept; files
+    of options marked `x-path` become absolute paths."""
+    options: dict[str, Any] = {}
     for name, schema in options_schema.items():
+        if schema.get("x-path") and isinstance(item.get(name), str):
+            item = {**item, name: resolve_input_path(item[name], recipe.path.parent)}
         inherited = recipe[name] if schema.get("x-inherit") else None
         value = inherited if inherited is not None else copy.deepcopy(schema.get("default"))
         if value is not None:
@@ -52,8 +56,11 @@ def item_options(options_schema: Schema, item: Mapping[str, Any], recipe: Recipe
 
 
 def typed(recipe: Recipe, host: Host) -> Recipe:
-    """The recipe with each value as its schema wants it, where that is safe: `--set` text for a text key stays text
-    (`123`), 4.0 for a whole number is 4, `no` (false in YAML) for a named strategy is "no", a format has its own name."""
+    """The recipe with each value as its schema wants it, where that is safe.
+
+    `--set` text for a text key stays text (`123`), 4.0 for a whole number is 4, `no` (false in YAML) for a named
+    strategy is "no", and `chat_template.default` is the format's own name.
+    """
     schema = fit_schema(host, recipe.values)
     values = {
         key: _typed(value, schema["properties"].get(key, {}), (key,), recipe) for key, value in recipe.values.items()
@@ -67,7 +74,17 @@ def typed(recipe: Recipe, host: Host) -> Recipe:
                 component = find_component(host, kind.table, entry.get("type"))
                 if component is not None:
                     entry["type"] = component.name
+                    _adopt_older_names(entry, component.options_schema)
     return replace(recipe, values=values)
+
+
+def _adopt_older_names(entry: dict[str, Any], options: Schema) -> None:
+    """`message_field_role: from` is the older way to write `message_property_mappings: {role: from}`."""
+    older = {name: f"message_field_{name}" for name in ("role", "content")}
+    if "message_property_mappings" in options and "message_property_mappings" not in entry:
+        mappings = {name: entry.pop(key) for name, key in older.items() if key in entry}
+        if mappings:
+            entry["message_property_mappings"] = mappings
 
 
 def fits_type(value: Any, names: str | list[str]) -> bool:

@@ -8,10 +8,10 @@ from typing import Any
 
 from core.check.schema import ITEM_LISTS, ItemList, compose_schema, replaced
 from core.host import Host
-from core.types import Schema
+from core.types import KeyPath, Schema
 
 # picks a component by a name at the top level of the recipe
-_NAMES = {("adapter",): "adapters", ("trainer",): "trainers"}
+_NAMES: Mapping[KeyPath, str] = {("adapter",): "adapters", ("trainer",): "trainers"}
 
 
 def export_schema(host: Host) -> Schema:
@@ -45,7 +45,7 @@ def _branches(item: Schema, host: Host, kind: ItemList) -> Schema:
     shared["type"]["type"] = "string"
     branches = []
     for name in names:
-        options = {**{key: True for key in shared}, **components[name].options_schema}
+        options = {**dict.fromkeys(shared, True), **components[name].options_schema}
         branches.append(
             {
                 "if": {"properties": {"type": {"const": name}}, "required": ["type"]},

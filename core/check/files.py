@@ -7,35 +7,39 @@ from typing import Any
 
 from core.check.names import did_you_mean
 from core.check.paths import is_missing, names_nearby
+from core.check.schema import ITEM_LISTS, find_component
 from core.errors import Problem, UserError
+from core.host import Host
 from core.recipe import Recipe
 from core.types import KeyPath
 
-_LISTS: tuple[KeyPath, ...] = (("datasets",), ("test_datasets",), ("evaluation", "datasets"))
 
-
-def file_problems(recipe: Recipe) -> Iterator[Problem]:
-    """An error for every local data file and base model that does not exist."""
+def file_problems(recipe: Recipe, host: Host) -> Iterator[Problem]:
+    """An error for every local file the recipe names, and for a base model, that does not exist."""
     from core.models.source import resolve_base_model
 
-    folder = recipe.path.parent
     model = recipe.values.get("base_model")
     if isinstance(model, str) and model:
         try:
-            resolve_base_model(model, folder)
+            resolve_base_model(model, recipe.path.parent)
         except UserError as error:
             yield Problem(error.message, key=("base_model",), at="value", help=error.help)
-    for path in _LISTS:
+    for path, kind in ITEM_LISTS.items():
         entries: Any = recipe.values
         for part in path:
             entries = entries.get(part) if isinstance(entries, Mapping) else None
         for index, entry in enumerate(entries if isinstance(entries, list) else ()):
-            text = entry.get("path") if isinstance(entry, Mapping) else None
-            if isinstance(text, str) and is_missing(text, folder):
-                near = did_you_mean(text, names_nearby(text, folder))
-                yield Problem(
-                    f"no such file: {text!r}",
-                    key=(*path, index, "path"),
-                    at="value",
-                    help=near or "a relative path starts at the recipe's folder, then at the working folder",
-                )
+            if not isinstance(entry, Mapping):
+                continue
+            component = find_component(host, kind.table, entry.get("type"))
+            options = component.options_schema if component else {}
+            for key in ("path", *(name for name, option in options.items() if option.get("x-path"))):
+                yield from _missing(entry.get(key), (*path, index, key), recipe)
+
+
+def _missing(text: Any, place: KeyPath, recipe: Recipe) -> Iterator[Problem]:
+    folder = recipe.path.parent
+    if isinstance(text, str) and is_missing(text, folder):
+        near = did_you_mean(text, names_nearby(text, folder))
+        advice = near or "a relative path starts at the recipe's folder, then at the working folder"
+        yield Problem(f"no such file: {text!r}", key=place, at="value", help=advice)

@@ -10,7 +10,7 @@ from core.host import Host
 from core.recipe import Recipe
 
 # hooks whose components a recipe picks; a plugin that offers none of them takes part in every run
-_PICKED = ("dataset_formats", "adapters", "trainers", "evaluators")
+PICKED = ("adapters", "trainers", "dataset_formats", "evaluators")
 
 
 def chosen(recipe: Recipe, host: Host) -> set[tuple[str, str]]:
@@ -29,11 +29,11 @@ def chosen(recipe: Recipe, host: Host) -> set[tuple[str, str]]:
 
 
 def taking_part(recipe: Recipe, host: Host) -> set[str]:
-    """The plugins that take part: core's own keys, the owners of the components picked, and those not picked by name."""
+    """The plugins that take part: the owners of the components picked, and those that are not picked by name."""
     picked = chosen(recipe, host)
     owners = {host.component_owners[component] for component in picked if component in host.component_owners}
     for plugin in host.plugins:
-        offers_picked = any(plugin.offers.get(hook) for hook in _PICKED)
+        offers_picked = any(plugin.offers.get(hook) for hook in PICKED)
         if not offers_picked or plugin.offers.get("loggers"):
             owners.add(plugin.name)
     return owners

@@ -26,7 +26,7 @@ def resolve_input_path(text: str, recipe_folder: Path) -> str:
 
 
 def looks_local(text: str) -> bool:
-    """Whether a path can only mean a local file or folder: it starts with `.`, `/` or `~`, or has a data file's suffix."""
+    """Whether a path can only be local: it starts with `.`, `/` or `~`, or has the suffix of a data file."""
     if "://" in text:
         return False
     name = text.lower()

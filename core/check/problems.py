@@ -12,11 +12,11 @@ from core.check.components import component_problems
 from core.check.defaults import resolve_defaults, typed
 from core.check.files import file_problems
 from core.check.foreign import ForeignKeys
-from core.check.owners import taking_part, used_keys
+from core.check.owners import PICKED, taking_part, used_keys
 from core.check.schema import ITEM_LISTS, REQUIRED, fit_schema, schema_at
-from core.check.wording import dotted, missing, not_finite, problems_of, unknown
+from core.check.wording import missing, not_finite, problems_of, unknown
 from core.errors import Position, Problem
-from core.host import Host
+from core.host import KINDS, Host
 from core.overrides import COMMAND_LINE
 from core.recipe import Recipe
 from core.types import KeyPath, Schema
@@ -41,7 +41,8 @@ def check_recipe(recipe: Recipe, host: Host) -> list[Problem]:
         *_violations(recipe, host, schema, foreign),
         *_unknown_nulls(recipe, schema, foreign),
         *component_problems(recipe, host),
-        *file_problems(recipe),
+        *foreign.plugin_problems(recipe),
+        *file_problems(recipe, host),
     ]
     if not any(problem.severity == "error" for problem in problems):
         problems += host.check_recipe(resolve_defaults(recipe, host))
@@ -165,35 +166,28 @@ def _unknown_nulls(recipe: Recipe, schema: Schema, foreign: ForeignKeys) -> Iter
 
 def _holds(values: Any, path: KeyPath) -> bool:
     for part in path:
-        if isinstance(values, Mapping) and part in values:
-            values = values[part]
-        elif isinstance(values, list) and isinstance(part, int) and part < len(values):
-            values = values[part]
-        else:
+        keys: Any = values if isinstance(values, Mapping) else range(len(values)) if isinstance(values, list) else ()
+        if part not in keys:
             return False
+        values = values[part]
     return True
 
 
 def _offers(host: Host, owner: str) -> str:
     """What the plugin `owner` is picked by, for messages: `adapter lora or qlora`."""
-    offers = next(plugin.offers for plugin in host.plugins if plugin.name == owner)
-    for hook, kind in (
-        ("adapters", "adapter"),
-        ("trainers", "trainer"),
-        ("dataset_formats", "format"),
-        ("evaluators", "metric"),
-    ):
-        if offers.get(hook):
-            return f"{kind} {' or '.join(offers[hook])}"
-    return f"plugin {owner}"
+    offers = _offered(host, owner)
+    return next(
+        (f"{KINDS[hook]} {' or '.join(offers[hook])}" for hook in PICKED if offers.get(hook)), f"plugin {owner}"
+    )
 
 
 def _how_to_use(host: Host, owner: str) -> str:
-    offers = next(plugin.offers for plugin in host.plugins if plugin.name == owner)
+    offers = _offered(host, owner)
     for hook, key in (("adapters", "adapter"), ("trainers", "trainer")):
         if offers.get(hook):
             return f"set '{key}: {offers[hook][0]}' to use it, or remove the key"
     return "remove the key"
 
 
-__all__ = ["check_recipe", "dotted", "located", "place_of"]
+def _offered(host: Host, owner: str) -> Mapping[str, tuple[str, ...]]:
+    return next(plugin.offers for plugin in host.plugins if plugin.name == owner)

@@ -77,7 +77,7 @@ def schema_at(schema: Schema, path: KeyPath) -> Schema:
 
 
 def replaced(schema: Schema, path: KeyPath, change: Any) -> Schema:
-    """A copy of `schema` in which the property at `path` is `change(old)`; unchanged where there is no such property."""
+    """A copy of `schema` with the property at `path` put through `change`; as it was where there is none."""
     key, rest = path[0], path[1:]
     properties = schema.get("properties", {})
     if key not in properties:
@@ -99,4 +99,6 @@ def _fit_item(shared: Schema, entry: Any, host: Host, kind: ItemList) -> Schema:
         # the unknown (or missing) type is the one thing to say: what its options are cannot be known
         return {**shared, "additionalProperties": True}
     properties = {**shared.get("properties", {}), **component.options_schema}
-    return {**shared, "properties": properties, "additionalProperties": False}
+    needed = [name for name, option in component.options_schema.items() if option.get("x-required")]
+    required = [*shared.get("required", ()), *needed]
+    return {**shared, "properties": properties, "required": required, "additionalProperties": False}

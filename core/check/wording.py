@@ -20,11 +20,17 @@ _KINDS = {
     "object": "a map",
     "null": "nothing",
 }
+_BOUNDS = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "more than",
+    "exclusiveMaximum": "less than",
+}
 _LONGEST = 60
 
 
 def problems_of(error: Any, path: KeyPath, known: Mapping[str, Any]) -> Iterator[Problem]:
-    """The problems that one jsonschema error at `path` stands for. known: what every key of the schema means, for help."""
+    """The problems that one jsonschema error at `path` stands for. known: the schemas of all recipe keys, for help."""
     value, schema, limit = error.instance, error.schema, error.validator_value
     name = dotted(path)
     told = _told(schema)
@@ -33,7 +39,7 @@ def problems_of(error: Any, path: KeyPath, known: Mapping[str, Any]) -> Iterator
             yield _problem(
                 f"{name!r} is {shown(value)}, expected {_expected(schema)}",
                 path,
-                _type_help(value, schema, limit) or told,
+                _type_help(value, limit) or told,
             )
         case "enum":
             allowed = [option for option in limit if option is not None]
@@ -55,7 +61,7 @@ def problems_of(error: Any, path: KeyPath, known: Mapping[str, Any]) -> Iterator
             }
             yield _problem(f"{name!r} is {shown(value)}, expected {bounds[error.validator]} {limit}", path, told)
         case "minLength" | "minItems" | "minProperties" if not value:
-            kind = {str: "empty", list: "an empty list"}.get(type(value), "an empty map")
+            kind = "empty" if value == "" else "an empty list" if value == [] else "an empty map"
             yield _problem(f"{name!r} is {kind}", path, told)
         case "pattern":
             wanted = schema.get("x-expected") or f"text that matches {limit}"
@@ -141,14 +147,14 @@ def _expected(schema: Schema) -> str:
         return str(schema["x-expected"])
     if "enum" in schema and len(schema["enum"]) <= 8:
         return f"one of: {', '.join(_yaml(option) for option in schema['enum'])}"
-    kinds = [_KINDS.get(name, name) for name in names]
+    kinds = [_KINDS.get(name, str(name)) for name in names]
     if names == ["array"] and isinstance(schema.get("items"), Mapping):
         inner = schema["items"].get("type")
         kinds = [f"a list of {'maps' if inner == 'object' else 'texts' if inner == 'string' else 'values'}"]
     return kinds[0] if len(kinds) == 1 else f"{', '.join(kinds[:-1])} or {kinds[-1]}"
 
 
-def _type_help(value: Any, schema: Schema, wanted: Any) -> str | None:
+def _type_help(value: Any, wanted: Any) -> str | None:
     from core.yaml_nodes import resolve_scalar
 
     names = [wanted] if isinstance(wanted, str) else list(wanted)
