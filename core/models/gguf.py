@@ -148,5 +148,5 @@ def _mend_tokenizer(tokenizer: Any, split: str | None) -> None:
         )
     elif split is not None and split not in TRUSTED_SPLITS:
         say(
-            f"warning: the way this file splits text ({split!r}) is unknown here; tokens may differ from the original's"
+            f"warning: the way this file splits text ({split!r}) is unknown here; tokens may differ from the original"
         )

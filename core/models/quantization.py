@@ -18,13 +18,13 @@ Quantized = Literal["4bit", "8bit"] | None
 HELD: dict[Quantized, str] = {
     None: "",
     "4bit": ", linear layers in 4 bits",
-    "8bit": ", linear layers in 8 bits (computed in float16)",
+    "8bit": ", linear layers in 8 bits",
 }
 
 
 def quantization_config(plan: Plan, quantized: Quantized, dtype: torch.dtype) -> Any:
     """The BitsAndBytesConfig for `quantized`: NF4 with double quantisation, computing in `dtype`, unless
-    `bnb_config_kwargs` says otherwise. Raises `UserError` where bitsandbytes is missing, `RecipeError` for bad kwargs."""
+    `bnb_config_kwargs` says otherwise. Raises `UserError` without bitsandbytes, `RecipeError` for bad kwargs."""
     try:
         with quiet():
             import bitsandbytes  # noqa: F401

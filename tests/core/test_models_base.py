@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import RecipeError, UserError
+from core.models import load_base, load_untouched_base, resized_embeddings
+from core.models import loading as loading_module
+from tests.core.model_plans import make_model_plan
+
+
+@pytest.fixture
+def copied(tiny_model: Path, tmp_path: Path) -> Path:
+    """A tiny model folder of the test's own."""
+    return shutil.copytree(tiny_model, tmp_path / "copy")
+
+
+def change_config(folder: Path, **values: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_on_a_cpu_the_weights_are_float32_unless_bf16_is_asked_for(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert load_base(make_model_plan(tmp_path, tiny_model)).dtype == torch.float32
+    assert "base model in float32 on cpu (bf16: auto" in capsys.readouterr().out
+    assert load_base(make_model_plan(tmp_path, tiny_model, bf16=True)).dtype == torch.bfloat16
+    assert load_base(make_model_plan(tmp_path, tiny_model, fp16=True)).dtype == torch.float32
+
+
+def test_the_cache_is_off_and_no_weight_is_frozen(tiny_model: Path, tmp_path: Path) -> None:
+    model = load_base(make_model_plan(tmp_path, tiny_model))
+    assert model.config.use_cache is False
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_loading_prints_no_progress_bar_and_no_library_message(
+    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    load_base(make_model_plan(tmp_path, tiny_model))
+    assert capfd.readouterr().err == ""
+
+
+def test_new_tokens_get_embeddings_alike_in_every_load(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    plan = make_model_plan(tmp_path, tiny_model, special_tokens={"eos_token": "<|end|>"})
+    state = torch.random.get_rng_state()
+    model, base = load_base(plan), load_untouched_base(plan)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert "embeddings resized from 400 to 401 rows" in capsys.readouterr().out
+    assert resized_embeddings(model)
+    assert torch.equal(model.get_input_embeddings().weight, base.get_input_embeddings().weight)
+    assert not base.training
+    assert model.config.vocab_size == 401
+    assert model.config.eos_token_id == 400
+    assert model.generation_config.eos_token_id == [400, 2]
+
+
+def test_spare_rows_are_used_and_never_cut_off(copied: Path, tmp_path: Path) -> None:
+    wide = load_base(make_model_plan(tmp_path, copied, resize_token_embeddings_to_32x=True))
+    assert wide.get_input_embeddings().num_embeddings == 416
+    wide.save_pretrained(copied)
+    model = load_base(make_model_plan(tmp_path, copied, tokens=["<a>", "<b>"]))
+    assert model.get_input_embeddings().num_embeddings == 416
+    assert not resized_embeddings(model)
+
+
+def test_an_attention_that_is_not_there_gives_way_with_a_warning(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_model_plan(tmp_path, tiny_model, attn_implementation="xformers")
+    assert load_base(plan).config._attn_implementation == "sdpa"
+    assert "warning: attn_implementation 'xformers' is not available here" in capsys.readouterr().out
+    assert load_base(make_model_plan(tmp_path, tiny_model, attn_implementation="eager")).config._attn_implementation == (
+        "eager"
+    )
+
+
+def test_an_unknown_attention_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="unknown attn_implementation 'fast'"):
+        load_base(make_model_plan(tmp_path, tiny_model, attn_implementation="fast"))
+
+
+def test_weights_that_are_missing_are_never_made_up(copied: Path, tmp_path: Path) -> None:
+    change_config(copied, num_hidden_layers=3)
+    with pytest.raises(UserError, match=r"lacks weights for 9 tensors: model.layers.2"):
+        load_base(make_model_plan(tmp_path, copied))
+
+
+def test_weights_that_are_not_used_are_mentioned(
+    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_config(copied, num_hidden_layers=1)
+    load_base(make_model_plan(tmp_path, copied))
+    assert "warning: 9 tensors of the base model are not used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("no weights", "no file named model.safetensors"),
+        ("cut off", "deserializing header"),
+        ("config not json", "not a valid JSON"),
+        ("unknown model", "does not know its model_type"),
+        ("other shapes", "contradict its config.json"),
+        ("own code", "brings its own code"),
+    ],
+)
+def test_a_damaged_model_is_explained_without_a_traceback(
+    damage: str, message: str, copied: Path, tmp_path: Path
+) -> None:
+    weights = copied / "model.safetensors"
+    if damage == "no weights":
+        weights.unlink()
+    elif damage == "cut off":
+        weights.write_bytes(weights.read_bytes()[:2000])
+    elif damage == "config not json":
+        (copied / "config.json").write_text("{nope")
+    elif damage == "unknown model":
+        change_config(copied, model_type="unheard-of")
+    elif damage == "other shapes":
+        change_config(copied, hidden_size=64)
+    else:
+        change_config(copied, model_type="own", auto_map={"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"})
+    with pytest.raises(UserError, match=message) as caught:
+        load_base(make_model_plan(tmp_path, copied))
+    assert caught.value.help
+    assert len(caught.value.message) < 500
+
+
+def test_a_hub_id_that_cannot_be_reached_is_explained_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loading_module, "_hub_has_an_address", lambda: False)
+    with pytest.raises(UserError, match="'nobody/no-such-model' cannot be loaded: the hub cannot be reached") as caught:
+        load_base(make_model_plan(tmp_path, "nobody/no-such-model"))
+    assert "local folder" in str(caught.value.help)
+    assert capfd.readouterr().err == ""
+
+
+def test_4_bit_weights_stay_as_they_were_loaded(tiny_model: Path, tmp_path: Path) -> None:
+    """Evaluating, training and evaluating again gives the first logits while no weight is changed."""
+    pytest.importorskip("bitsandbytes")
+    import torch
+
+    model = load_base(make_model_plan(tmp_path, tiny_model), quantized="4bit")
+    packed = {name: parameter.clone() for name, parameter in model.named_parameters() if hasattr(parameter, "quant_state")}
+    ids = torch.arange(5, 25).view(1, -1)
+    model.eval()
+    with torch.no_grad():
+        first = model(ids).logits
+        model.train()
+        trained = model(ids).logits
+    assert packed
+    assert torch.equal(first, trained)
+    assert all(torch.equal(value, model.get_parameter(name)) for name, value in packed.items())
+
+
+@pytest.mark.parametrize(("quantized", "key"), [("4bit", "load_in_4bit"), ("8bit", "load_in_8bit")])
+def test_without_bitsandbytes_the_extra_is_named(
+    quantized: Any, key: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(UserError, match=f"{key} needs the package bitsandbytes") as caught:
+        load_base(make_model_plan(tmp_path, tiny_model), quantized=quantized)
+    assert caught.value.help == "pip install 'tunesmith[qlora]'"
+
+
+def test_bad_bnb_config_kwargs_point_at_the_key(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    plan = make_model_plan(tmp_path, tiny_model, bnb_config_kwargs={"bnb_4bit_quant_type": 5})
+    with pytest.raises(RecipeError, match="bnb_config_kwargs cannot be used") as caught:
+        load_base(plan, quantized="4bit")
+    assert caught.value.problems[0].key == ("bnb_config_kwargs",)
