@@ -15,8 +15,9 @@ MESSAGES = [{"role": "user", "content": "Is 2 even?"}, {"role": "assistant", "co
 ROWS: dict[str, dict[str, Any]] = {
     "alpaca": {"instruction": "Answer with yes or no.", "input": "Is 2 even?", "output": "yes"},
     "chat_template": {"messages": MESSAGES},
+    "chat_template.default": {"messages": MESSAGES},
     "completion": {"text": "Two is even."},
-    "input_output": {"segments": [{"label": False, "text": "Is 2 even? "}, {"label": True, "text": "yes"}]},
+    "input_output": {"segments": [{"label": False, "text": "Is 2 even?\n"}, {"label": True, "text": "yes"}]},
 }
 OPTIONS: dict[str, dict[str, Any]] = {"json_field": {"field": "chapter"}, "format_compliance": {"regex": "yes|no"}}
 REFERENCES = {"json_field": '{"chapter": "Diseases of the respiratory system"}'}

@@ -23,7 +23,7 @@ ROWS = [
         "rationale": f"{number} leaves {number % 2}.",
         "answer": "no" if number % 2 else "yes",
     }
-    for number in range(8)
+    for number in range(13)
 ]
 VALUES = {
     "adapter": "norm_tuning",
@@ -47,17 +47,20 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def recipe(tiny_model: Path, tmp_path: Path) -> Path:
     """A recipe that needs everything the example brings."""
-    data = str(tmp_path / "train.jsonl")
     evaluation = {
-        "datasets": [{"path": data, "type": "medqa"}],
+        "datasets": [{"path": "test.jsonl", "type": "medqa"}],
         "metrics": [{"type": "first_word", "ignore_case": False}, {"type": "accuracy"}],
         "compare": ["base", "tuned"],
         "max_new_tokens": 4,
         "limit": 3,
     }
-    datasets = [{"path": data, "type": "medqa", "with_rationale": True}]
+    datasets = [{"path": "train.jsonl", "type": "medqa", "with_rationale": True}]
     return write_tiny_recipe(
-        tmp_path, tiny_model, {**VALUES, "datasets": datasets, "evaluation": evaluation}, rows=ROWS
+        tmp_path,
+        tiny_model,
+        {**VALUES, "datasets": datasets, "evaluation": evaluation},
+        rows=ROWS[:8],
+        held_out=ROWS[8:],
     )
 
 

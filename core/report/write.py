@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def write_report(plan: Plan, data: Data, before: EvalReport, trained: TrainResul
         plan,
         data,
         report,
-        trained,
+        _counted(trained),
         environment=facts(),
         verdict=verdict(plan, report.columns),
         baselines=baselines(data.test) or {},
@@ -47,6 +48,16 @@ def write_report(plan: Plan, data: Data, before: EvalReport, trained: TrainResul
         say_table(values, str(plan.output_dir))
     barrier()
     return RunReport(values=values, output_dir=plan.output_dir)
+
+
+def _counted(trained: TrainResult) -> TrainResult:
+    """`trained` with the model's parameters counted, where the trainer left that to core."""
+    from core.models import parameter_counts
+
+    if trained.parameters_total:
+        return trained
+    trained_parameters, total = parameter_counts(trained.model)
+    return replace(trained, parameters_trained=trained_parameters, parameters_total=total)
 
 
 def rerender(run_dir: Path) -> None:

@@ -169,6 +169,11 @@ def check_format(
     require(isinstance(examples, list) and bool(examples), f"{format.name}.render returned {examples!r}, no examples")
     for example in examples:
         tokens = tokenize_example(example, tokenizer)
+        require(
+            tokens.straddling == 0,
+            f"{format.name}: {tokens.straddling} tokens reach from text that is not trained into text that is, "
+            f"or the other way round; end the text before in a line break, not in a space: {example}",
+        )
         trained = [label for label in tokens.labels if label != IGNORED]
         require(len(trained) > 0, f"{format.name}: nothing in the example is trained: {example}")
         if example.input_ids is not None:

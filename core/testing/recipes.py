@@ -24,15 +24,20 @@ def write_tiny_recipe(
     values: Mapping[str, Any] | None = None,
     *,
     rows: Sequence[Mapping[str, Any]] = ALPACA_ROWS,
+    held_out: Sequence[Mapping[str, Any]] = (),
     name: str = "recipe.yml",
 ) -> Path:
-    """Write `train.jsonl` and a recipe of three quick steps on it to `folder`; `values` replace or add keys.
+    """Write a recipe of three quick steps to `folder`, with its data; `values` replace or add keys.
+
+    rows go to `train.jsonl`, and held_out, if any, to `test.jsonl` for the recipe's `evaluation`.
 
     A value of None removes the key. Returns the recipe's path.
     """
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "train.jsonl"
-    data.write_text("".join(f"{json.dumps(dict(row))}\n" for row in rows), encoding="utf-8")
+    for file, written in ((data, rows), (folder / "test.jsonl", held_out)):
+        if written:
+            file.write_text("".join(f"{json.dumps(dict(row))}\n" for row in written), encoding="utf-8")
     recipe: dict[str, Any] = {
         "base_model": str(model),
         "datasets": [{"path": str(data), "type": "alpaca"}],

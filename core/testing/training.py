@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.host import Host
 from core.testing.failure import require
-from core.types import Logger, Plan, Tokenizer, TrainResult
+from core.types import Logger, Plan, TrainResult
 
 if TYPE_CHECKING:
     import torch
+
+    from core.types import Tokenizer
 
 PROBE = "Is 2 even? Answer yes or no. yes"
 STEP_SIZE = 0.5

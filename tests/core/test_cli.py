@@ -62,7 +62,7 @@ def test_every_command_has_help_with_an_example_that_parses(name: str, capsys: p
     module = import_module(f"core.commands.{name}")
     assert main([name, "--help"]) == 0
     assert f"example:\n  {module.EXAMPLE}" in capsys.readouterr().out
-    program, command, *arguments = module.EXAMPLE.split("#")[0].split()
+    program, command, *arguments = module.EXAMPLE.split(">")[0].split()
     assert (program, command) == ("tunesmith", name)
     _, rest = command_parser(name).parse_known_args(arguments)
     assert rest == [] or name == "launch"

@@ -20,13 +20,13 @@ from core.testing.recipes import ALPACA_ROWS, write_tiny_recipe
 
 OURS = (sys.executable, "-P", "-m", "core", "launch")
 BARE = (sys.executable, "-m", "accelerate.commands.launch", "-m", "core")
-QUICK = {
-    "evaluation": {
-        "metrics": [{"type": "accuracy"}],
-        "compare": ["base", "tuned"],
-        "max_new_tokens": 3,
-        "batch_size": 4,
-    }
+HELD_OUT = [{**row, "input": f"Now: {row['input']}"} for row in ALPACA_ROWS[:5]]
+EVALUATION = {
+    "datasets": [{"path": "test.jsonl", "type": "alpaca"}],
+    "metrics": [{"type": "accuracy"}],
+    "compare": ["base", "tuned"],
+    "max_new_tokens": 3,
+    "batch_size": 2,
 }
 
 
@@ -100,15 +100,13 @@ def test_a_bare_launcher_s_traceback_is_explained(bad_data: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_two_processes_run_a_recipe_beside_a_decoy(tiny_model: Path, tmp_path: Path, decoy: Path) -> None:
-    held_out = str(tmp_path / "train.jsonl")
-    evaluation = {**QUICK["evaluation"], "datasets": [{"path": held_out, "type": "alpaca"}]}
-    recipe = write_tiny_recipe(tmp_path, tiny_model, {"evaluation": evaluation})
+    recipe = write_tiny_recipe(tmp_path, tiny_model, {"evaluation": EVALUATION}, held_out=HELD_OUT)
     done = run(*OURS, recipe, "--num_processes", "2", "--main_process_port", free_port(), folder=decoy)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("2 processes") == 1
     report = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert len(report["train"]["losses"]) == 3
-    assert len((tmp_path / "out" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()) == len(ALPACA_ROWS)
+    assert len((tmp_path / "out" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()) == len(HELD_OUT)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ def render(row, options, tokenizer):
     return [
         Example(
             [
-                Segment(f"Question: {row['question']}\nAnswer: "),
+                Segment(f"Question: {row['question']}\nAnswer:\n"),
                 Segment(answer, trained=True, answer=True),
                 Segment(tokenizer.eos_token, trained=True),
             ]
