@@ -6,6 +6,7 @@ The named templates are written here to give, letter for letter, the text that t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import UserError
@@ -18,11 +19,22 @@ DEFAULT = "tokenizer_default"
 FALLBACK = "tokenizer_default_fallback_"
 JINJA = "jinja"
 
-_ROLES_MUST_ALTERNATE = (
+_MUST_ALTERNATE = (
     "{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}"
     "{{- raise_exception('conversation roles must alternate user/assistant/user/assistant/...') -}}"
     "{%- endif -%}"
 )
+
+
+def _mistral(user: str, assistant: str) -> str:
+    """One of Mistral's templates; they differ in their spaces alone. `user` and `assistant`: jinja of such a turn."""
+    return (
+        "{{- bos_token -}}{%- for message in messages -%}" + _MUST_ALTERNATE + "{%- if message['role'] == 'user' -%}"
+        "{{- " + user + " -}}{%- elif message['role'] == 'assistant' -%}{{- " + assistant + " -}}"
+        "{%- else -%}{{- raise_exception('only user and assistant roles are supported') -}}{%- endif -%}{%- endfor -%}"
+    )
+
+
 NAMED: Mapping[str, str] = {
     "chatml": (
         "{%- for message in messages -%}"
@@ -40,21 +52,45 @@ NAMED: Mapping[str, str] = {
     ),
     "gemma": (
         "{{- bos_token -}}"
-        "{%- if messages[0]['role'] == 'system' -%}{{- raise_exception('System role not supported') -}}{%- endif -%}"
+        "{%- if messages[0]['role'] == 'system' -%}{{- raise_exception('the system role is not supported') -}}"
+        "{%- endif -%}"
         "{%- for message in messages -%}"
-        + _ROLES_MUST_ALTERNATE
+        + _MUST_ALTERNATE
         + "{%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}"
         "{{- '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' -}}"
         "{%- endfor -%}"
         "{%- if add_generation_prompt -%}{{- '<start_of_turn>model\n' -}}{%- endif -%}"
     ),
+    "phi_3": (
+        "{{- bos_token -}}"
+        "{%- for message in messages -%}"
+        "{%- if message['role'] == 'system' -%}{{- '<|system|>\n' + message['content'] + '<|end|>\n' -}}"
+        "{%- elif message['role'] == 'user' -%}"
+        "{{- '<|user|>\n' + message['content'] + '<|end|>\n<|assistant|>\n' -}}"
+        "{%- elif message['role'] == 'assistant' -%}{{- message['content'] + '<|end|>\n' -}}{%- endif -%}"
+        "{%- endfor -%}"
+    ),
+    "alpaca": (
+        "{{- bos_token -}}"
+        "{%- for message in messages -%}"
+        "{%- if message['role'] == 'system' and loop.first -%}{{- message['content'] -}}"
+        "{%- elif message['role'] == 'user' -%}{{- '### Instruction:\n' + message['content'] -}}"
+        "{%- elif message['role'] == 'assistant' -%}{{- '### Response:\n' + message['content'] + eos_token -}}"
+        "{%- endif -%}"
+        "{%- if not loop.last -%}{{- '\n\n' -}}{%- endif -%}"
+        "{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{- '\n\n### Response:\n' -}}{%- endif -%}"
+    ),
+    "mistral_v1": _mistral("' [INST] ' + message['content'] + ' [/INST]'", "' ' + message['content'] + eos_token"),
+    "mistral_v2v3": _mistral("'[INST] ' + message['content'] + '[/INST]'", "' ' + message['content'] + eos_token"),
+    "mistral_v3_tekken": _mistral("'[INST]' + message['content'] + '[/INST]'", "message['content'] + eos_token"),
 }
 
 
 def resolve_chat_template(tokenizer: Tokenizer, name: str | None = None, jinja: str | None = None) -> str:
     """The jinja text that `name` and `jinja` of a recipe stand for. Raises `UserError` if there is none."""
     if jinja and name in (None, DEFAULT, JINJA):
-        return jinja
+        return _text_or_file(jinja)
     if jinja:
         raise UserError(
             f"chat_template {name!r} and chat_template_jinja are both set",
@@ -75,6 +111,19 @@ def resolve_chat_template(tokenizer: Tokenizer, name: str | None = None, jinja: 
             help=f"set chat_template to one of {', '.join(NAMED)}, or give the model's own with chat_template_jinja",
         )
     return _named(name)
+
+
+def _text_or_file(jinja: str) -> str:
+    """The template itself, or the content of the file that is named in its place."""
+    if "{" in jinja or "\n" in jinja:
+        return jinja
+    try:
+        return Path(jinja).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"chat_template_jinja {jinja!r} is neither a template nor a file that can be read: {error}",
+            help="give the template's text, or the path of a file that holds it",
+        ) from error
 
 
 def _named(name: str) -> str:

@@ -92,12 +92,18 @@ def collect(dataset: DatasetPlan, tokenizer: Tokenizer, limits: Limits) -> Colle
 
 
 def collect_items(dataset: DatasetPlan, tokenizer: Tokenizer, first_index: int) -> list[Item]:
-    """The held-out items of `dataset`, numbered from `first_index`. Raises `DataError` for rows that make none."""
+    """The held-out items of `dataset`, numbered from `first_index`. Raises `DataError` for rows that make none.
+
+    `test_datasets` serve validation and evaluation alike, so rows without an answer are left out of the items there.
+    """
     items: list[Item] = []
+    serves_validation = dataset.key[:1] == ("test_datasets",)
     bad = BadRows(dataset)
     for row, examples in render_rows(dataset, tokenizer):
         bad.read += 1
         for example in examples:
+            if serves_validation and answer_span(example.segments) == (0, 0):
+                continue
             try:
                 items.append(item_of(example, row.values, row.place, first_index + len(items), tokenizer))
             except RowError as error:

@@ -68,9 +68,10 @@ def _prepare(plan: Plan, tokenizer: Tokenizer) -> Data:
         "evaluation": evaluation,
         "train": _totals(train),
         "val": _totals(val) if val is not None else None,
+        "validation_overlap": len(_common(training, validation)),
         "sequence_len": limits.sequence_len,
     }
-    return Data(train, val, tuple(items), stats, pad_token_id=_pad_token_id(tokenizer))
+    return Data(train, val, tuple(items[: plan.evaluation.limit]), stats, pad_token_id=_pad_token_id(tokenizer))
 
 
 def _each(datasets: Sequence[DatasetPlan], work: Callable[[DatasetPlan], Any], refusals: list[DataError]) -> list[Any]:
@@ -129,6 +130,11 @@ def _refuse_overlap(training: Sequence[Collected], items: Sequence[Item]) -> Non
             f"so their score would mean nothing{shown}{more}",
             help="take them out of one of the two, or split the data again",
         )
+
+
+def _common(training: Sequence[Collected], validation: Sequence[Collected]) -> list[bytes]:
+    """The fingerprints of the validation examples that are training examples too."""
+    return [key for held_out in validation for key in held_out.answers if any(key in part.answers for part in training)]
 
 
 def _dataset(collected: Sequence[Collected], chosen: Sequence[int] | None = None) -> Dataset:

@@ -19,6 +19,10 @@ def lines_about(stats: Mapping[str, Any], recipe: Recipe) -> list[str]:
             rows.append(_row(role, entry))
             remarks += _remarks(entry, stats["sequence_len"])
     for entry in stats["evaluation"]:
+        if not entry["items"]:
+            remarks.append(
+                f"note: {entry['path']}: its rows have no answer to compare with, so it serves validation alone"
+            )
         rows.append((f"evaluation {entry['path']}", "", f"{entry['items']:,}", "", "", "", ""))
     if stats["val"] and not stats["validation"]:
         val = stats["val"]
@@ -33,6 +37,11 @@ def lines_about(stats: Mapping[str, Any], recipe: Recipe) -> list[str]:
                 "",
                 "",
             )
+        )
+    if stats["validation_overlap"]:
+        same = _examples(stats["validation_overlap"])
+        remarks.append(
+            f"warning: {same} of the validation data are in the training data too: validation loss will flatter"
         )
     return [*_table(rows), *remarks]
 

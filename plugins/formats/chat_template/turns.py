@@ -1,9 +1,9 @@
 """Finds the turns of a conversation in the text that a chat template makes of it.
 
 A template is a program, so the places are found by running it: with the conversation, and (once for all conversations
-of the same roles) with a mark in place of every content. What stands between the marks is the template's own text. Where a
-template treats contents in a way that this does not explain (reasoning that it cuts out, say), the messages are marked
-one at a time. The pieces always join to exactly the text of the conversation; where that fails the row is refused.
+of the same roles) with a mark in place of every content. What stands between the marks is the template's own text.
+Where a template treats contents in a way that this does not explain (reasoning that it cuts out, say), the messages
+are marked one at a time. The pieces always join to exactly the text of the conversation, or the row is refused.
 """
 
 from __future__ import annotations
@@ -194,7 +194,13 @@ def _find_one_by_one(messages: Sequence[Message], full: str, render: Render, end
     at = 0
     for index, message in enumerate(messages):
         marked: list[Message] = [*messages[:index], {**message, "content": _mark(index)}, *messages[index + 1 :]]
-        before, _, after = render(marked).partition(_mark(index))
+        text = render(marked)
+        if text == full:
+            raise RowError(
+                f"the chat template leaves out message {index + 1} ({message['role']})",
+                help="use a chat_template that shows this role, or take such messages out of the data",
+            )
+        before, _, after = text.partition(_mark(index))
         prompt = _prompt(messages[:index], render) if message["role"] == "assistant" and index else None
         start, stop = len(before), len(full) - len(after)
         if not full.startswith(before) and prompt is not None and full.startswith(prompt):

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.data import encode_prompt, item_of, prepare, share
+from core.errors import DataError, RowError
+from core.types import Data, Example, Segment
+from tests.core.data.making import alpaca_rows, dataset, plan_of, trained_text, write_lines
+
+CHATS = [
+    {"messages": [{"role": "user", "content": f"Question {n}"}, {"role": "assistant", "content": f"Answer {n}"}]}
+    for n in range(5)
+]
+
+
+def test_train_rows(tokenizer: Any, in_tmp_path: Path) -> None:
+    path = write_lines(in_tmp_path / "data.jsonl", alpaca_rows(20))
+    data = prepare(plan_of(in_tmp_path, dataset(path), shuffle_merged_datasets=False), tokenizer)
+    assert data.train.column_names == ["input_ids", "labels", "place"]
+    assert list(data.train["place"]) == [f"data.jsonl:{line}" for line in range(1, 21)]
+    assert [trained_text(row, tokenizer) for row in data.train] == [f"number {n}<|im_end|>" for n in range(20)]
+    assert data.val is None
+    assert data.test == ()
+    assert data.pad_token_id == tokenizer.pad_token_id
+    batch = next(iter(data.batches(4)))
+    assert batch["input_ids"].shape[0] == 4
+
+
+def test_rows_are_shuffled_by_seed(tokenizer: Any, in_tmp_path: Path) -> None:
+    path = write_lines(in_tmp_path / "data.jsonl", alpaca_rows(20))
+    places = [
+        list(prepare(plan_of(in_tmp_path, dataset(path), seed=seed), tokenizer).train["place"]) for seed in (1, 1, 2)
+    ]
+    assert places[0] == places[1] != places[2]
+    assert sorted(places[0]) == sorted(places[2]) == sorted(f"data.jsonl:{line}" for line in range(1, 21))
+
+
+def test_several_data_sets(tokenizer: Any, in_tmp_path: Path) -> None:
+    first = dataset(write_lines(in_tmp_path / "a.jsonl", alpaca_rows(4)))
+    second = dataset(write_lines(in_tmp_path / "b.jsonl", CHATS), "chat_template", key=("datasets", 1))
+    data = prepare(plan_of(in_tmp_path, first, second), tokenizer)
+    assert len(data.train) == 9
+    assert [(entry["path"], entry["type"], entry["rows"]) for entry in data.stats["datasets"]] == [
+        ("a.jsonl", "alpaca", 4),
+        ("b.jsonl", "chat_template", 5),
+    ]
+
+
+def test_stats_are_json_and_add_up(tokenizer: Any, in_tmp_path: Path) -> None:
+    path = write_lines(in_tmp_path / "data.jsonl", alpaca_rows(20))
+    data = prepare(plan_of(in_tmp_path, dataset(path), val_set_size=0.2), tokenizer)
+    stats = json.loads(json.dumps(data.stats))
+    assert data.val is not None
+    assert (stats["train"]["examples"], stats["val"]["examples"]) == (16, 4)
+    assert not set(data.train["place"]) & set(data.val["place"])
+    for key in ("tokens", "trained_tokens"):
+        assert stats["train"][key] + stats["val"][key] == stats["datasets"][0][key]
+    assert stats["train"]["tokens"] == sum(len(ids) for ids in data.train["input_ids"])
+    assert stats["train"]["trained_tokens"] == sum(label != -100 for row in data.train["labels"] for label in row)
+
+
+def test_validation_data_sets(tokenizer: Any, in_tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = dataset(write_lines(in_tmp_path / "train.jsonl", alpaca_rows(6)))
+    path = write_lines(in_tmp_path / "val.jsonl", alpaca_rows(3, start=5))
+    val = dataset(path, key=("test_datasets", 0))
+    data = prepare(plan_of(in_tmp_path, train, validation=[val], val_set_size=0.5), tokenizer)
+    assert data.val is not None
+    assert (len(data.train), len(data.val)) == (6, 3)
+    assert "warning: 1 example of the validation data are in the training data too" in capsys.readouterr().out
+
+
+def test_test_datasets_of_plain_text_serve_validation_alone(
+    tokenizer: Any, in_tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = dataset(write_lines(in_tmp_path / "train.jsonl", [{"text": "one"}]), "completion")
+    path = write_lines(in_tmp_path / "val.jsonl", [{"text": "two"}])
+    val = dataset(path, "completion", key=("test_datasets", 0))
+    data = prepare(plan_of(in_tmp_path, train, validation=[val], evaluation=[val]), tokenizer)
+    assert data.test == ()
+    assert data.val is not None
+    assert "note: val.jsonl: its rows have no answer to compare with" in capsys.readouterr().out
+
+
+def test_items(tokenizer: Any, in_tmp_path: Path) -> None:
+    train = dataset(write_lines(in_tmp_path / "train.jsonl", alpaca_rows(3)))
+    first = dataset(write_lines(in_tmp_path / "a.jsonl", alpaca_rows(2, start=3)))
+    second = dataset(write_lines(in_tmp_path / "b.jsonl", CHATS), "chat_template")
+    items = prepare(plan_of(in_tmp_path, train, evaluation=[first, second]), tokenizer).test
+    assert [item.index for item in items] == list(range(7))
+    assert items[0].references == ("number 3",)
+    assert items[0].prompt.endswith("### Instruction:\nSay number 3.\n\n### Response:\n")
+    assert items[0].row["instruction"] == "Say number 3."
+    assert (items[2].place, items[2].references) == ("b.jsonl:1", ("Answer 0",))
+    asked = tokenizer.apply_chat_template(CHATS[0]["messages"][:1], tokenize=False, add_generation_prompt=True)
+    assert items[2].prompt == asked
+
+
+def test_the_last_answer_is_the_reference(tokenizer: Any) -> None:
+    example = Example(
+        [Segment("a"), Segment("b", True, True), Segment("c"), Segment("d", answer=True), Segment("e", answer=True)]
+    )
+    item = item_of(Example([*example.segments, Segment("f", True)]), {}, "x:1", 0, tokenizer)
+    assert (item.prompt, item.references) == ("abc", ("de",))
+    with pytest.raises(RowError, match="there is no prompt before the answer"):
+        item_of(Example([Segment("a", True, True)]), {}, "x:1", 0, tokenizer)
+
+
+def test_over_long_examples_are_dropped_and_said(
+    tokenizer: Any, in_tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [*alpaca_rows(5), {"instruction": "word " * 300, "output": "b"}]
+    path = write_lines(in_tmp_path / "data.jsonl", rows)
+    data = prepare(plan_of(in_tmp_path, dataset(path), sequence_len=200), tokenizer)
+    entry = data.stats["datasets"][0]
+    assert (entry["rows"], entry["examples"], entry["dropped_too_long"]) == (6, 5, 1)
+    longest = len(encode_prompt("word " * 300, tokenizer))
+    assert entry["longest"] == entry["length_99"] > longest
+    assert (
+        "warning: data.jsonl: dropped 1 example longer than sequence_len 200; "
+        f"the longest has {entry['longest']:,} tokens, sequence_len {entry['length_99']} would fit 99 %"
+        in capsys.readouterr().out
+    )
+
+
+def test_over_long_examples_are_cut(tokenizer: Any, in_tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"instruction": "a", "output": "long " * 300}, {"instruction": "word " * 300, "output": "b"}]
+    path = write_lines(in_tmp_path / "data.jsonl", rows)
+    plan = plan_of(in_tmp_path, dataset(path), sequence_len=200, excess_length_strategy="truncate")
+    data = prepare(plan, tokenizer)
+    assert [len(ids) for ids in data.train["input_ids"]] == [200]
+    assert (data.stats["datasets"][0]["truncated"], data.stats["datasets"][0]["nothing_to_train"]) == (2, 1)
+    out = capsys.readouterr().out
+    assert "warning: data.jsonl: cut 2 examples to sequence_len 200" in out
+    assert "warning: data.jsonl: dropped 1 example with nothing to train on" in out
+
+
+def test_table(tokenizer: Any, in_tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_lines(in_tmp_path / "data.jsonl", alpaca_rows(20))
+    held_out = write_lines(in_tmp_path / "test.jsonl", alpaca_rows(3, start=20))
+    data = prepare(plan_of(in_tmp_path, dataset(path), evaluation=[dataset(held_out)], val_set_size=5), tokenizer)
+    heading, train, evaluation, val = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["data", "rows", "examples", "tokens", "trained", "dropped", "straddling"]
+    entry = data.stats["datasets"][0]
+    numbers = ["20", "20", f"{entry['tokens']:,}", f"{entry['trained_share']:.1%}", "0", "0"]
+    assert train.split() == ["train", "data.jsonl", *numbers]
+    assert evaluation.split() == ["evaluation", "test.jsonl", "3"]
+    assert val.startswith("of these, val_set_size 5")
+
+
+def test_straddling_and_missing_ends_are_said(
+    tokenizer: Any, in_tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"segments": [{"label": False, "text": "Answer: "}, {"label": True, "text": "the fox"}]}
+    path = write_lines(in_tmp_path / "data.jsonl", [row] * 3)
+    data = prepare(plan_of(in_tmp_path, dataset(path, "input_output")), tokenizer)
+    assert (data.stats["datasets"][0]["straddling"], data.stats["datasets"][0]["without_end"]) == (3, 3)
+    out = capsys.readouterr().out
+    assert "note: data.jsonl: 3 tokens reach over the seam" in out
+    assert "warning: data.jsonl: 3 examples whose last trained token is no end-of-turn token" in out
+
+
+def test_notes_are_counted(tokenizer: Any, in_tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jinja = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}<think></think>{% endif %}"
+        "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    path = write_lines(in_tmp_path / "data.jsonl", CHATS)
+    plan = plan_of(in_tmp_path, dataset(path, "chat_template", chat_template_jinja=jinja), chat_template_jinja=jinja)
+    data = prepare(plan, tokenizer)
+    (note,) = data.stats["datasets"][0]["notes"]
+    assert note.startswith("the template puts '<think></think>' between its generation prompt and the answer")
+    assert f"note: data.jsonl: 5 examples: {note}" in capsys.readouterr().out
+    assert trained_text(data.train[0], tokenizer).startswith("<think></think>Answer ")
+
+
+def test_the_recipes_template_is_saved_with_the_tokenizer(tokenizer: Any, in_tmp_path: Path) -> None:
+    path = write_lines(in_tmp_path / "data.jsonl", CHATS)
+    own = tokenizer.chat_template
+    prepare(plan_of(in_tmp_path, dataset(path, "chat_template")), tokenizer)
+    assert tokenizer.chat_template == own
+    prepare(
+        plan_of(in_tmp_path, dataset(path, "chat_template", chat_template="llama3"), chat_template="llama3"), tokenizer
+    )
+    assert "<|start_header_id|>" in tokenizer.chat_template
+
+
+# two processes, played by one: what the main process hands over, and what another makes of it
+
+
+def play(monkeypatch: pytest.MonkeyPatch, *, main: bool, board: list[Any]) -> None:
+    def gather(objects: list[Any]) -> list[Any]:
+        board.extend(objects)
+        return list(board)
+
+    monkeypatch.setattr(share, "world_size", lambda: 2)
+    monkeypatch.setattr(share, "is_main", lambda: main)
+    monkeypatch.setattr(share, "gather_objects", gather)
+    monkeypatch.setattr(share, "barrier", lambda: None)
+
+
+def test_other_ranks_read_what_the_main_process_wrote(
+    tokenizer: Any, in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_lines(in_tmp_path / "data.jsonl", alpaca_rows(20))
+    test = write_lines(in_tmp_path / "test.jsonl", alpaca_rows(2, start=20))
+    plan = plan_of(in_tmp_path, dataset(path), evaluation=[dataset(test)], val_set_size=0.2)
+    board: list[Any] = []
+    play(monkeypatch, main=True, board=board)
+    monkeypatch.setattr(share.shutil, "rmtree", lambda folder: None)
+    first = prepare(plan, tokenizer)
+    play(monkeypatch, main=False, board=board)
+    second = share.on_main_first(plan, _must_not_run)
+    assert first.train.to_dict() == second.train.to_dict()
+    assert first.val is not None
+    assert second.val is not None
+    assert first.val.to_dict() == second.val.to_dict()
+    assert (first.test, first.stats, first.pad_token_id) == (second.test, second.stats, second.pad_token_id)
+
+
+def test_nothing_is_left_behind(tokenizer: Any, in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_lines(in_tmp_path / "data.jsonl", alpaca_rows(20))
+    play(monkeypatch, main=True, board=[])
+    plan = plan_of(in_tmp_path, dataset(path))
+    prepare(plan, tokenizer)
+    assert list(plan.output_dir.iterdir()) == []
+
+
+def test_other_ranks_hear_of_refused_data(tokenizer: Any, in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(in_tmp_path, dataset(in_tmp_path / "missing.jsonl"))
+    board: list[Any] = []
+    play(monkeypatch, main=True, board=board)
+    with pytest.raises(DataError) as first:
+        prepare(plan, tokenizer)
+    play(monkeypatch, main=False, board=board)
+    with pytest.raises(DataError) as second:
+        share.on_main_first(plan, _must_not_run)
+    assert (first.value.message, first.value.help) == (second.value.message, second.value.help)
+
+
+def test_other_ranks_hear_of_bugs(in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Data:
+        raise ZeroDivisionError("oops")
+
+    board: list[Any] = []
+    play(monkeypatch, main=True, board=board)
+    with pytest.raises(ZeroDivisionError):
+        share.on_main_first(plan_of(in_tmp_path), broken)
+    play(monkeypatch, main=False, board=board)
+    with pytest.raises(RuntimeError, match="the main process could not prepare the data: oops"):
+        share.on_main_first(plan_of(in_tmp_path), _must_not_run)
+
+
+def _must_not_run() -> Data:
+    raise AssertionError("the work was done twice")
