@@ -1,0 +1,62 @@
+"""Packing: several rows in one sequence, their common untrained prefixes stored and computed once, all of it exact.
+
+Rows are mappings with `input_ids` and `labels` (-100 = not trained), as in `Data.train`. Two ways to use it:
+
+Packing within the step, which changes speed only (`share_prefixes` with `sample_packing: false`)::
+
+    bins = pack_step(rows, sequence_len, pair_cost=pair_cost_of(model.config))[0]   # [rank] with ranks=world_size
+    batch = collate_bins(bins, model.config)
+
+Packing the data set, where a bin takes the place of a sample (`sample_packing: true`, as in axolotl)::
+
+    packing = pack_dataset(data.train, sequence_len, share_prefixes=True)       # .efficiency, .computed_share
+    for i in epoch_order(len(packing.bins), seed=seed, epoch=epoch):
+        bin = lay_out_rows([data.train[row] for row in packing.bins[i]], share_prefixes=True)
+
+Ask `supports_isolated_attention(config)` (and, of the loaded model, `probe_isolated_attention(model)`) first. The loss
+is `cross_entropy(target_logits(model, batch).float(), batch["target_ids"], reduction="sum")`, divided once by the number
+of targets of the whole step; or, never holding all logits,
+`trained_token_loss(target_hidden(model, batch), head, batch["target_ids"])`.
+
+Importing this package imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+from core.packing.attention import mask_windows, probe_isolated_attention, supports_isolated_attention
+from core.packing.batch import attention_mask, collate_bins, move_batch
+from core.packing.bins import epoch_order, first_fit_decreasing
+from core.packing.head import (
+    kept_positions,
+    logit_transform,
+    target_hidden,
+    target_logits,
+    trained_token_loss,
+    unwrapped,
+)
+from core.packing.pack import Packing, lay_out_rows, pack_dataset, pack_step, pair_cost_of
+from core.packing.rows import Bin, blank_bin
+
+__all__ = [
+    "Bin",
+    "Packing",
+    "attention_mask",
+    "blank_bin",
+    "collate_bins",
+    "epoch_order",
+    "first_fit_decreasing",
+    "kept_positions",
+    "lay_out_rows",
+    "logit_transform",
+    "mask_windows",
+    "move_batch",
+    "pack_dataset",
+    "pack_step",
+    "pair_cost_of",
+    "probe_isolated_attention",
+    "supports_isolated_attention",
+    "target_hidden",
+    "target_logits",
+    "trained_token_loss",
+    "unwrapped",
+]

@@ -1,0 +1,133 @@
+"""The two ways to pack: a whole data set into bins of `sequence_len`, or the rows of one step into the cheapest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core.packing.prefixes import fill_bins, lay_out
+from core.packing.rows import Bin, blank_bin, trace_row
+
+CAPACITY_STEP = 1.25  # ratio between the bin capacities that pack_step tries
+
+
+@dataclass(frozen=True)
+class Packing:
+    """A data set packed into bins. bins: row indices of each bin; a row that trains nothing is in none.
+
+    row_tokens: tokens the rows need computed when each stands alone. stored_tokens: tokens the bins compute.
+    capacity: tokens a bin may hold. idle_rows: how many rows train nothing.
+    """
+
+    bins: tuple[tuple[int, ...], ...]
+    capacity: int
+    row_tokens: int
+    stored_tokens: int
+    idle_rows: int
+
+    @property
+    def efficiency(self) -> float:
+        """Share of the bins' room that is filled, 0..1."""
+        return self.stored_tokens / max(1, len(self.bins) * self.capacity)
+
+    @property
+    def computed_share(self) -> float:
+        """Share of the rows' tokens that is computed, 0..1; 1 where nothing is shared."""
+        return self.stored_tokens / max(1, self.row_tokens)
+
+
+def pack_dataset(
+    rows: Iterable[Mapping[str, Any]], sequence_len: int, *, share_prefixes: bool = True, min_shared: int = 8
+) -> Packing:
+    """Pack all rows (`input_ids`, `labels`) into bins of at most `sequence_len` stored tokens, no row split.
+
+    Deterministic; bins come in order of filling, see `epoch_order` for the order of training. With shared prefixes a
+    bin holds more rows, so a step of as many bins sees more rows. Raises ValueError for a row that does not fit.
+    """
+    traced = [trace_row(row) for row in rows]
+    bins = fill_bins(traced, sequence_len, share=share_prefixes, min_shared=min_shared)
+    row_tokens = sum(len(row.tokens) for row in traced)
+    stored = row_tokens
+    if share_prefixes:
+        stored = sum(len(lay_out(traced, members)) for members in bins)
+    return Packing(
+        bins=tuple(tuple(members) for members in bins),
+        capacity=sequence_len,
+        row_tokens=row_tokens,
+        stored_tokens=stored,
+        idle_rows=sum(not len(row.tokens) for row in traced),
+    )
+
+
+def lay_out_rows(rows: Sequence[Mapping[str, Any]], *, share_prefixes: bool = True) -> Bin:
+    """Lay rows out in one bin whatever its length: what a bin of `pack_dataset` becomes when its turn has come."""
+    return lay_out([trace_row(row) for row in rows], share=share_prefixes)
+
+
+def pack_step(
+    rows: Sequence[Mapping[str, Any]],
+    sequence_len: int,
+    *,
+    share_prefixes: bool = True,
+    pair_cost: float = 0.0,
+    ranks: int = 1,
+    together: bool = True,
+) -> list[list[Bin]]:
+    """Lay the rows of one step out in the bins that cost least: one list of bins per rank, all of the same length.
+
+    The mathematics of the step is unchanged: every row is computed once, with its own context only. Costs are counted
+    in tokens, plus `pair_cost` (see `pair_cost_of`) for every pair of places in a bin, since masked attention computes
+    them all; so few long bins are not always best. With `together` the bins of a rank are collated into one batch
+    and each costs as much as the longest. Bins are dealt to ranks largest first, each to the least loaded; a rank with
+    fewer bins gets blank ones. Raises ValueError for a row that is longer than `sequence_len`.
+    """
+    traced = [trace_row(row) for row in rows]
+    longest = max((len(row.tokens) for row in traced), default=0)
+    capacity = max(longest, min(sequence_len, sum(len(row.tokens) for row in traced)))
+    if longest > sequence_len:
+        capacity = sequence_len  # fill_bins names the row
+    best: list[list[Bin]] = []
+    least = float("inf")
+    while True:
+        members = fill_bins(traced, capacity, share=share_prefixes, min_shared=1)
+        dealt = _deal([lay_out(traced, m, share=share_prefixes) for m in members], ranks, pair_cost)
+        cost = max(_cost(bins, pair_cost, together) for bins in dealt)
+        if cost < least:
+            best, least = dealt, cost
+        if capacity == longest:
+            return best
+        capacity = max(longest, int(capacity / CAPACITY_STEP))
+
+
+def pair_cost_of(config: Any) -> float:
+    """Operations of one attended pair over those of one token outside attention, from a model's configuration.
+
+    Counts the linear layers of a dense decoder layer: 2 operations a weight and token, against 4 a pair and channel.
+    """
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    hidden = config.hidden_size
+    heads = config.num_attention_heads
+    width = heads * (getattr(config, "head_dim", None) or hidden // heads)
+    key_value = width // heads * (getattr(config, "num_key_value_heads", None) or heads)
+    inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    weights = 2 * hidden * width + 2 * hidden * key_value + 3 * hidden * inner
+    return float(2 * width / weights)
+
+
+def _cost(bins: Sequence[Bin], pair_cost: float, together: bool) -> float:
+    lengths = [len(b) for b in bins]
+    if together and lengths:
+        lengths = [max(lengths)] * len(lengths)
+    return sum(n + pair_cost * n * n for n in lengths)
+
+
+def _deal(bins: Sequence[Bin], ranks: int, pair_cost: float) -> list[list[Bin]]:
+    dealt: list[list[Bin]] = [[] for _ in range(ranks)]
+    load = [0.0] * ranks
+    for b in sorted(bins, key=len, reverse=True):
+        rank = load.index(min(load))
+        dealt[rank].append(b)
+        load[rank] += _cost([b], pair_cost, together=False)
+    most = max(1, *(len(own) for own in dealt))
+    return [own + [blank_bin()] * (most - len(own)) for own in dealt]
