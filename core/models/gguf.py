@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import struct
 import sys
 import tempfile
 from contextlib import nullcontext, redirect_stderr
@@ -22,7 +23,10 @@ from core.models.loading import explained, quiet
 CONVERTER_VERSION = 1
 ORIGIN_FILE = "origin.json"
 # How the tokenizer families that transformers reads rightly split text before merging (`tokenizer.ggml.pre`).
-TRUSTED_SPLITS = ("default", "gpt-2", "llama-bpe", "llama3", "llama-v3", "qwen2")
+TRUSTED_SPLITS = (
+    *("default", "gpt-2", "llama-bpe", "llama3", "llama-v3", "llama4", "qwen2", "deepseek-r1-qwen"),
+    *("tekken", "gpt-4o", "falcon3", "dbrx", "smaug-bpe"),
+)
 
 
 def cache_folder() -> Path:
@@ -97,7 +101,10 @@ def _convert_into(file: Path, folder: Path) -> None:
             # the progress bar of this conversion heeds no setting
             bar = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
             with explained("GGUF file", str(file)), bar:
-                model, tokenizer = _read(file)
+                try:
+                    model, tokenizer = _read(file)
+                except (struct.error, IndexError, OverflowError) as error:
+                    raise ValueError("the file is damaged or cut off") from error
             model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
         origin = {"file": file.name, "sha256": _content_hash(file), "converter": CONVERTER_VERSION}
@@ -121,8 +128,25 @@ def _read(file: Path) -> tuple[Any, Any]:
     if config := getattr(transformers, "GgufConfig", None):
         arguments["quantization_config"] = config(dequantize=True)
     model = AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=torch.float32, **arguments)
+    if len(tokenizer) > model.config.vocab_size:
+        tokenizer = _without_made_up_tokens(tokenizer, model.config.vocab_size)
     tokenizer.model_max_length = model.config.max_position_embeddings
     return model, tokenizer
+
+
+def _without_made_up_tokens(tokenizer: Any, vocabulary_size: int) -> Any:
+    """transformers adds the end and unknown tokens that a family usually has, even where the file has others."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    backend["added_tokens"] = [token for token in backend["added_tokens"] if token["id"] < vocabulary_size]
+    kept = {token["content"] for token in backend["added_tokens"]} | set(backend["model"]["vocab"])
+    roles = {role: token for role, token in tokenizer.special_tokens_map.items() if token in kept}
+    make: Any = PreTrainedTokenizerFast
+    mended = make(tokenizer_object=Tokenizer.from_str(json.dumps(backend)), **roles)
+    mended.chat_template = tokenizer.chat_template
+    return mended
 
 
 def _metadata(file: Path, key: str) -> str | None:
@@ -147,6 +171,4 @@ def _mend_tokenizer(tokenizer: Any, split: str | None) -> None:
             [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
         )
     elif split is not None and split not in TRUSTED_SPLITS:
-        say(
-            f"warning: the way this file splits text ({split!r}) is unknown here; tokens may differ from the original"
-        )
+        say(f"warning: the way this file splits text ({split!r}) is unknown here; tokens may differ from the original")

@@ -84,9 +84,9 @@ def test_an_attention_that_is_not_there_gives_way_with_a_warning(
     plan = make_model_plan(tmp_path, tiny_model, attn_implementation="xformers")
     assert load_base(plan).config._attn_implementation == "sdpa"
     assert "warning: attn_implementation 'xformers' is not available here" in capsys.readouterr().out
-    assert load_base(make_model_plan(tmp_path, tiny_model, attn_implementation="eager")).config._attn_implementation == (
-        "eager"
-    )
+    assert load_base(
+        make_model_plan(tmp_path, tiny_model, attn_implementation="eager")
+    ).config._attn_implementation == ("eager")
 
 
 def test_an_unknown_attention_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
@@ -157,7 +157,9 @@ def test_4_bit_weights_stay_as_they_were_loaded(tiny_model: Path, tmp_path: Path
     import torch
 
     model = load_base(make_model_plan(tmp_path, tiny_model), quantized="4bit")
-    packed = {name: parameter.clone() for name, parameter in model.named_parameters() if hasattr(parameter, "quant_state")}
+    packed = {
+        name: parameter.clone() for name, parameter in model.named_parameters() if hasattr(parameter, "quant_state")
+    }
     ids = torch.arange(5, 25).view(1, -1)
     model.eval()
     with torch.no_grad():

@@ -18,7 +18,9 @@ def test_shared_parameters_count_once_and_frozen_ones_do_not_train() -> None:
 
 
 @pytest.mark.parametrize("quantized", ["4bit", "8bit"])
-def test_packed_weights_count_with_the_elements_they_stand_for(quantized: str, tiny_model: Path, tmp_path: Path) -> None:
+def test_packed_weights_count_with_the_elements_they_stand_for(
+    quantized: str, tiny_model: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("bitsandbytes")
     plan = make_model_plan(tmp_path, tiny_model)
     plain, packed = load_base(plan), load_base(plan, quantized=quantized)  # type: ignore[arg-type]

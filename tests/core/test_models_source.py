@@ -96,7 +96,9 @@ def test_a_missing_package_says_how_to_install_it(
     assert command in str(caught.value.help)
 
 
-@pytest.mark.parametrize("address", ["package://", "package://name", "package://a-b/c.gguf", "package://os.path/x.gguf"])
+@pytest.mark.parametrize(
+    "address", ["package://", "package://name", "package://a-b/c.gguf", "package://os.path/x.gguf"]
+)
 def test_a_malformed_package_address_is_refused(address: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a package address"):
         resolve_base_model(address, tmp_path)
