@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
@@ -27,7 +29,11 @@ def execute(args: argparse.Namespace) -> int:
         described = [_described(host, plugin) for plugin in host.plugins]
         print(json.dumps({"plugins": described, "disabled": _disabled()}, indent=2))
     else:
-        print("\n".join(_table(host)))
+        # a pipe gets whole lines, a terminal what fits on it
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(
+            "\n".join(line if width is None or len(line) <= width else f"{line[: width - 1]}…" for line in _table(host))
+        )
     return 0
 
 

@@ -103,7 +103,7 @@ def test_two_processes_run_a_recipe_beside_a_decoy(tiny_model: Path, tmp_path: P
     recipe = write_tiny_recipe(tmp_path, tiny_model, {"evaluation": EVALUATION}, held_out=HELD_OUT)
     done = run(*OURS, recipe, "--num_processes", "2", "--main_process_port", free_port(), folder=decoy)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("2 processes") == 1
+    assert done.stdout.count(" thread, 2 processes, ") == 1
     report = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert len(report["train"]["losses"]) == 3
     assert len((tmp_path / "out" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()) == len(HELD_OUT)
@@ -118,7 +118,7 @@ def test_two_processes_say_what_is_wrong_once(bad_data: Path, tmp_path: Path) ->
     )
     done = run(*OURS, bad_data, "--config_file", config, folder=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stdout.count("2 processes") == 1
+    assert done.stdout.count(" thread, 2 processes, ") == 1
     assert done.stderr.count("train.jsonl:13") == 1
     assert "Traceback" not in done.stderr
 
