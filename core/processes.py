@@ -40,7 +40,10 @@ def start_processes(plan: Plan) -> None:
 
     processes = f"{state.num_processes} process" + ("es" if state.num_processes > 1 else "")
     name = device_name()
-    say(f"{threads} thread{'s' if threads > 1 else ''}, {processes}, {state.device.type}" + (f" ({name})" if name else ""))
+    say(
+        f"{threads} thread{'s' if threads > 1 else ''}, {processes}, {state.device.type}"
+        + (f" ({name})" if name else "")
+    )
 
 
 def stop_processes() -> None:
@@ -183,7 +186,9 @@ def _launcher_set_threads() -> bool:
 def _use_cpu() -> bool:
     import torch
 
-    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or not torch.accelerator.is_available()
+    return (
+        os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or not torch.accelerator.is_available()
+    )
 
 
 def _quieten_libraries() -> None:
@@ -198,10 +203,12 @@ def _quieten_libraries() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if not sys.warnoptions:
         # what the libraries tell each other about their next major version
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate|datasets)(\.|$)")
+        warnings.filterwarnings(
+            "ignore", category=FutureWarning, module=r"(transformers|peft|accelerate|datasets)(\.|$)"
+        )
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
-        transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+        transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if "DATASETS_VERBOSITY" not in os.environ:
         datasets.logging.set_verbosity_error()
     datasets.disable_progress_bars()

@@ -54,7 +54,8 @@ def make_callback(name: str) -> Callable[[Plan], TrainerCallback]:
     """The `callback` of the logger `name`."""
 
     def callback(plan: Plan) -> TrainerCallback:
-        from transformers import TrainerCallback, integrations
+        from transformers import TrainerCallback
+        from transformers.integrations import integration_utils as integrations
 
         if not wanted(name, plan.recipe):
             return TrainerCallback()
@@ -79,7 +80,9 @@ def _missing(name: str) -> Problem | None:
     package, switches, _ = TRACKERS[name]
     if find_spec(package) is not None:
         return None
-    return Problem(f"logger {name!r} needs the package {package!r}", help=f"pip install 'tunesmith[{name}]'", key=switches[:1])
+    return Problem(
+        f"logger {name!r} needs the package {package!r}", help=f"pip install 'tunesmith[{name}]'", key=switches[:1]
+    )
 
 
 @hookimpl

@@ -35,7 +35,9 @@ def make_test_plan(tmp_path: Path, model_folder: Path, **recipe_values: Any) -> 
     `recipe_values` are what the recipe sets; `adapter="lora"` wraps the model with PEFT, anything else trains it all.
     `loggers` and `resume_from` go into the plan.
     """
-    fields = {name: recipe_values.pop(name) for name in ("loggers", "resume_from", "overwrite") if name in recipe_values}
+    fields = {
+        name: recipe_values.pop(name) for name in ("loggers", "resume_from", "overwrite") if name in recipe_values
+    }
     output_dir = Path(recipe_values.setdefault("output_dir", str(tmp_path / "out"))).absolute()
     values = {"base_model": str(model_folder), "datasets": [], **recipe_values}
     return Plan(
@@ -51,7 +53,9 @@ def make_test_plan(tmp_path: Path, model_folder: Path, **recipe_values: Any) -> 
     )
 
 
-def make_test_data(rows: int = 24, *, val: int = 0, vocabulary: int = 300, pad_token_id: int = 0, seed: int = 0) -> Data:
+def make_test_data(
+    rows: int = 24, *, val: int = 0, vocabulary: int = 300, pad_token_id: int = 0, seed: int = 0
+) -> Data:
     """Random token rows of 4 to 16 tokens, the last third of each trained; `place` is `data.jsonl:<line>`."""
     import numpy
     from datasets import Dataset

@@ -7,7 +7,16 @@ import sys
 import pytest
 
 from core import UserError, console, processes
-from core.processes import _choose_threads, available_cores, facts, gather_objects, is_main, rank, seed_everything, world_size
+from core.processes import (
+    _choose_threads,
+    available_cores,
+    facts,
+    gather_objects,
+    is_main,
+    rank,
+    seed_everything,
+    world_size,
+)
 
 LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
 

@@ -109,13 +109,13 @@ def total_steps(plan: Plan, batches: BatchPlan) -> int:
     return math.ceil(float(plan.recipe["num_epochs"] or 1) * batches.steps_per_epoch)
 
 
-def warmup_steps(plan: Plan, total: int) -> int | float:
+def warmup_steps(plan: Plan, total: int) -> float:
     """Warm-up as transformers takes it: steps, or a share of all steps below 1."""
     recipe = plan.recipe
     if "warmup_steps" in recipe:
-        return recipe["warmup_steps"]
+        return float(recipe["warmup_steps"])
     if "warmup_ratio" in recipe:
-        return math.ceil(recipe["warmup_ratio"] * total)
+        return math.ceil(float(recipe["warmup_ratio"]) * total)
     return min(MAX_DEFAULT_WARMUP, total // 10)
 
 
@@ -199,9 +199,8 @@ def _every(
 ) -> tuple[str, int | float | None]:
     """(strategy, steps) from `<kind>_strategy`, `<kind>_steps` and the number of times per epoch."""
     recipe = plan.recipe
-    strategy = recipe[f"{kind}_strategy"] if f"{kind}_strategy" in recipe else None
-    steps = recipe[f"{kind}_steps"] if f"{kind}_steps" in recipe else None
-    times = recipe[per_epoch] if per_epoch in recipe else None
+    # what the recipe itself sets: a default of one key must not outdo a value of another
+    strategy, steps, times = (recipe.values.get(key) for key in (f"{kind}_strategy", f"{kind}_steps", per_epoch))
     if strategy in ("no", "epoch", "best"):
         return strategy, None
     if steps:

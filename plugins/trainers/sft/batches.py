@@ -16,7 +16,7 @@ MEGABATCH_STEPS = 50  # steps whose units are sorted by length together under gr
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Units computed together on one rank. counted: False for a stand-in that only keeps a rank without units in step."""
+    """Units computed together on one rank. counted: False for a stand-in that keeps an idle rank in step."""
 
     units: tuple[int, ...]
     counted: bool = True
@@ -26,7 +26,8 @@ class MicroBatch:
 class BatchPlan:
     """Divides units into steps. A unit is what fills one line of a batch: one row, or one packed bin of several.
 
-    rows: the row numbers in each unit. lengths: the tokens in each unit. shuffle: a new order in each epoch (else 0, 1, 2 ...).
+    rows: the row numbers in each unit. lengths: the tokens in each unit.
+    shuffle: a new order in each epoch (else 0, 1, 2 ...).
     """
 
     rows: Sequence[tuple[int, ...]]
@@ -71,7 +72,11 @@ class BatchPlan:
             steps += [chunk[at : at + size] for at in range(0, len(chunk), size)]
         # only whole steps move: a smaller one stays last, where the number of micro batches expects it
         whole = len(order) // size
-        return [unit for index in [*generator.permutation(whole).tolist(), *range(whole, len(steps))] for unit in steps[index]]
+        return [
+            unit
+            for index in [*generator.permutation(whole).tolist(), *range(whole, len(steps))]
+            for unit in steps[index]
+        ]
 
     def step(self, order: Sequence[int], number: int) -> list[list[MicroBatch]]:
         """Step `number` of an epoch in `order`: [micro batch][rank]. Units of like length share a micro batch.

@@ -191,7 +191,7 @@ def remaining(start: tuple[int, float], step: int, steps: int) -> str:
 
 @contextmanager
 def stop_on_signal(trainer: SFTTrainer) -> Iterator[None]:
-    """Within: the first Ctrl-C (or SIGTERM) asks the trainer to stop after the current step, the second stops at once."""
+    """Within: a first Ctrl-C (or SIGTERM) makes the trainer stop after the current step, a second one stops at once."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread can receive signals
         return

@@ -40,7 +40,7 @@ class Progress:
 
 
 def find_checkpoint(asked: Path | None, output_dir: Path, *, required: bool) -> Path | None:
-    """The checkpoint folder to resume from: `asked` itself, or the latest whole one in it where it is the output folder.
+    """The checkpoint to resume from: `asked` itself, or the latest whole one in it where it is the output folder.
 
     Raises `UserError` if `asked` is not a whole checkpoint, or if there is none and one is `required`.
     """
@@ -49,7 +49,7 @@ def find_checkpoint(asked: Path | None, output_dir: Path, *, required: bool) -> 
     if asked != output_dir:
         if not is_whole(asked):
             raise UserError(
-                f"{str(asked)!r} is not a checkpoint that training can go on from ({TRAINER_STATE} or {PROGRESS} is missing)",
+                f"{str(asked)!r} is not a whole checkpoint: {TRAINER_STATE} or {PROGRESS} is missing",
                 help="name a checkpoint-<step> folder, or resume from the latest one",
             )
         return asked
@@ -84,11 +84,13 @@ def write_progress(folder: Path, progress: Progress) -> None:
 
 def refuse_other_setup(progress: Progress, setup: Mapping[str, Any], checkpoint: Path) -> None:
     """Raise `UserError` where the data or the division into steps is not the one the checkpoint was trained with."""
-    changed = [f"{name} {progress.setup[name]} -> {setup[name]}" for name in setup if progress.setup.get(name) != setup[name]]
+    changed = [
+        f"{name} {progress.setup[name]} -> {setup[name]}" for name in setup if progress.setup.get(name) != setup[name]
+    ]
     if changed:
         raise UserError(
             f"{str(checkpoint)!r} was trained with another order of rows: {', '.join(changed)}",
-            help="resume with the data, seed and batch size (micro batch x accumulation x processes) it was started with",
+            help="resume with its data, seed and rows per step (micro batch x accumulation x processes)",
         )
 
 
@@ -143,7 +145,7 @@ def _is_write_failure(error: Exception) -> bool:
     """safetensors and torch wrap a failed write in errors of their own."""
     text = str(error).lower()
     return isinstance(error, OSError) or any(
-        sign in text for sign in ("os error", "no space left", "pytorchstreamwriter", "i/o error", "write failed")
+        sign in text for sign in ("os error", "no space left", "pytorchstreamwriter", "inline_container", "iostream")
     )
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 
 def forward_options(model: Any) -> frozenset[str]:
-    """The optional arguments, of those the loss can use, that the forward of `model` (PEFT's wrapper taken off) names."""
+    """Which of the optional arguments that the loss can use the forward of `model` names (PEFT's wrapper taken off)."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     names = inspect.signature(inner.forward).parameters
     return frozenset(name for name in ("position_ids", "logits_to_keep", "use_cache") if name in names)
@@ -28,7 +28,7 @@ def target_logits(model: Any, batch: Mapping[str, torch.Tensor], options: frozen
 
     With `logits_to_keep` the head runs on the columns in which any line has a target, not on the whole batch.
     """
-    lines, length = batch["input_ids"].shape
+    length = batch["input_ids"].shape[1]
     arguments: dict[str, Any] = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
     if "position_ids" in options and "position_ids" in batch:
         arguments["position_ids"] = batch["position_ids"]
@@ -37,8 +37,9 @@ def target_logits(model: Any, batch: Mapping[str, torch.Tensor], options: frozen
     rows = torch.div(batch["target_positions"], length, rounding_mode="floor")
     columns = batch["target_positions"] - rows * length
     if "logits_to_keep" not in options:
-        return model(**arguments).logits[rows, columns]
+        full: torch.Tensor = model(**arguments).logits
+        return full[rows, columns]
     # one column at least: a batch without targets must still pass through the whole model, as other ranks wait for it
     kept = torch.unique(columns) if len(columns) else columns.new_zeros(1)
-    logits = model(**arguments, logits_to_keep=kept).logits
+    logits: torch.Tensor = model(**arguments, logits_to_keep=kept).logits
     return logits[rows, torch.searchsorted(kept, columns)]

@@ -28,7 +28,9 @@ def _validation(recipe: Recipe) -> list[Problem]:
         elif recipe["eval_strategy"] == "no":
             found.append(Problem(f"{key} needs an evaluation during training", key=("eval_strategy",), at="value"))
     if recipe["lr_scheduler"] in ("reduce_lr_on_plateau", "greedy") and not validates:
-        message = f"lr_scheduler {recipe['lr_scheduler']!r} follows the validation loss, and there is no validation data"
+        message = (
+            f"lr_scheduler {recipe['lr_scheduler']!r} follows the validation loss, and there is no validation data"
+        )
         found.append(Problem(message, key=("lr_scheduler",), at="value", help="set val_set_size or test_datasets"))
     return found
 

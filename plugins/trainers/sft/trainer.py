@@ -21,7 +21,7 @@ from core import UserError
 from core.processes import is_main
 
 from .batches import BatchPlan, RankSampler, UnitRows
-from .checkpoints import TRAINER_STATE, Progress, new_checkpoint, write_progress
+from .checkpoints import TRAINER_STATE, Progress, checkpoints, new_checkpoint, write_progress
 from .loss import forward_options, summed_loss
 
 SHOWN_ROWS = 10
@@ -70,6 +70,7 @@ class SFTTrainer(Trainer):
         self.model_accepts_loss_kwargs = True  # the loss below is already divided by the number of targets
         self.train_source, self.val_source = train, val
         self.tokenizer = tokenizer
+        self.output_dir = Path(str(args.output_dir))
         self.places = places
         self.progress = progress
         self.options = forward_options(model)
@@ -95,7 +96,7 @@ class SFTTrainer(Trainer):
         return DataLoader(
             dataset,
             batch_sampler=sampler,  # type: ignore[arg-type]
-            collate_fn=source.collate,
+            collate_fn=source.collate,  # type: ignore[arg-type]
             num_workers=self.args.dataloader_num_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
@@ -126,10 +127,11 @@ class SFTTrainer(Trainer):
         """This micro batch's share of the step's mean loss, times the ranks over whose gradients the mean is taken."""
         summed = summed_loss(model, inputs, self.options)
         self._step_loss += summed.detach()
-        return summed * (self.args.world_size / max(1, self._step_targets))
+        share: torch.Tensor = summed * (self.args.world_size / max(1, self._step_targets))
+        return share
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        norm: Any = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
         self._grad_norm = None if norm is None else float(norm)
         return norm
 
@@ -155,11 +157,12 @@ class SFTTrainer(Trainer):
         step = self.state.global_step
         what = f"loss is {summed}" if not math.isfinite(summed) else f"gradient norm is {self._grad_norm}"
         places = self.places(self.train_source.plan.rows_of_step(step))
-        more = f" and {len(places) - SHOWN_ROWS} more" if len(places) > SHOWN_ROWS else ""
-        saved = sorted(Path(self.args.output_dir).glob("checkpoint-*"), key=lambda entry: entry.stat().st_mtime)
+        rows = ", ".join(places[:SHOWN_ROWS])
+        rows += f" and {len(places) - SHOWN_ROWS} more" if len(places) > SHOWN_ROWS else ""
+        saved = checkpoints(self.output_dir)
         kept = f"; the last good checkpoint is {str(saved[-1])!r}" if saved else ""
         raise UserError(
-            f"{what} at step {step + 1} of {self.state.max_steps}; rows in its batch: {', '.join(places[:SHOWN_ROWS])}{more}",
+            f"{what} at step {step + 1} of {self.state.max_steps}; rows in its batch: {rows}",
             help=f"look at these rows, lower learning_rate (or max_grad_norm), or use bf16 instead of fp16{kept}",
         )
 
@@ -202,15 +205,18 @@ class SFTTrainer(Trainer):
 
     # -------------------------------------------------------------- evaluation
 
-    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         """Mean loss per target over the validation data, on all ranks together."""
         assert self.val_source is not None
         with self._paused():
             start = time.monotonic()
             model = self.model_wrapped
             model.eval()
-            if hasattr(self.optimizer, "eval") and callable(self.optimizer.eval):
-                self.optimizer.eval()  # schedule-free optimizers keep two sets of weights
+            evaluating = getattr(self.optimizer, "eval", None)
+            if callable(evaluating):
+                evaluating()  # schedule-free optimizers keep two sets of weights
             sampler = RankSampler(self.val_source.plan, self.args.process_index)
             totals = torch.zeros(2, dtype=torch.float64, device=self.args.device)
             with torch.no_grad():
@@ -233,7 +239,7 @@ class SFTTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
         """All of a checkpoint, or nothing of it; older ones go only when it stands."""
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = self.output_dir / f"checkpoint-{self.state.global_step}"
         if self._saved_step == self.state.global_step:
             return
         with self._paused():
@@ -252,7 +258,7 @@ class SFTTrainer(Trainer):
             self._saved_step = self.state.global_step
             if is_main():
                 rotate_checkpoints(
-                    output_dir=self.args.output_dir,
+                    output_dir=str(self.output_dir),
                     save_total_limit=self.args.save_total_limit,
                     best_model_checkpoint=self.state.best_model_checkpoint,
                     use_mtime=True,
@@ -262,6 +268,7 @@ class SFTTrainer(Trainer):
         self.tokenizer.save_pretrained(str(partial))
         for callback in (*self.callback_handler.callbacks, self.control):
             if isinstance(callback, ExportableState):
-                self.state.stateful_callbacks[type(callback).__name__] = callback.state()
+                states: Any = self.state.stateful_callbacks
+                states[type(callback).__name__] = callback.state()
         write_progress(partial, dataclasses.replace(self.progress, seconds=self.seconds()))
         self.state.save_to_json(str(partial / TRAINER_STATE))

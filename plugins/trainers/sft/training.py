@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +58,10 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
     )
     steps.trainer = trainer
     trainer.remove_callback(PrinterCallback)
-    _refuse_missing_optimizer(trainer)
+    _refuse_missing_optimizer(trainer, model)
     _shard_for_generation(trainer)
-    return Training(trainer.model, lambda: _run(plan, trainer, steps, checkpoint, counts))
+    prepared: Any = trainer.model
+    return Training(prepared, lambda: _run(plan, trainer, steps, checkpoint, counts))
 
 
 def share(trained: int, total: int) -> str:
@@ -95,10 +93,10 @@ def _source(plan: Plan, data: Data, dataset: Any, *, shuffle: bool, size: int | 
     return Source(dataset.select_columns(["input_ids", "labels"]), batches, collate)
 
 
-def _refuse_missing_optimizer(trainer: SFTTrainer) -> None:
+def _refuse_missing_optimizer(trainer: SFTTrainer, model: Any) -> None:
     """Ask for the optimizer's class now, so that a missing package is known before anything is computed."""
     try:
-        trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
+        trainer.get_optimizer_cls_and_kwargs(trainer.args, model)
     except (ImportError, ValueError, RuntimeError) as error:
         name = getattr(trainer.args.optim, "value", trainer.args.optim)
         raise UserError(
@@ -131,7 +129,7 @@ def _run(
     say(
         f"{total:,} steps of {batches.units_per_step} rows ({batches.micro_batch_size} x {batches.accumulation} "
         f"accumulated x {batches.world_size} process{'es' if batches.world_size > 1 else ''}), "
-        f"{len(batches.rows):,} rows, {math.ceil(total / batches.steps_per_epoch)} epochs"
+        f"{len(batches.rows):,} rows, {total / batches.steps_per_epoch:.3g} times each"
     )
     memory = PeakMemory().start()
     trainer.start_clock()

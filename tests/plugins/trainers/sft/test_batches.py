@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy
 import pytest
@@ -39,7 +39,9 @@ def test_the_rows_of_a_step_do_not_depend_on_how_it_is_divided(rows: int, group:
 
 
 @given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 5), st.integers(1, 4))
-def test_every_row_is_trained_once_and_no_micro_batch_is_too_large(rows: int, micro: int, accumulation: int, world: int) -> None:
+def test_every_row_is_trained_once_and_no_micro_batch_is_too_large(
+    rows: int, micro: int, accumulation: int, world: int
+) -> None:
     batches = plan(rows, micro, accumulation, world)
     order = batches.order(0)
     seen = []
@@ -83,7 +85,7 @@ def test_lines_of_like_length_share_a_micro_batch() -> None:
     batches = plan(64, 4, 4, 1)
     order = batches.order(0)
     lengths = [[batches.lengths[unit] for unit in ranks[0].units] for ranks in batches.step(order, 0)]
-    assert all(min(left) >= max(right) for left, right in zip(lengths, lengths[1:], strict=False))
+    assert all(min(left) >= max(right) for left, right in pairwise(lengths))
 
 
 def test_a_sampler_walks_the_epoch_it_was_set_to() -> None:

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from plugins.trainers.sft import callbacks
+from plugins.trainers.sft.callbacks import MetricsCallback, remaining, stop_on_signal
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    now = SimpleNamespace(seconds=100.0)
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    return now
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_the_second_ctrl_c_stops(clock: SimpleNamespace, number: signal.Signals) -> None:
+    trainer: Any = SimpleNamespace(stop_asked=False)
+    before = signal.getsignal(signal.SIGINT)
+    with stop_on_signal(trainer):
+        os.kill(os.getpid(), number)
+        assert trainer.stop_asked
+        clock.seconds += 0.5
+        os.kill(os.getpid(), signal.SIGINT)  # the launcher passes on the same keystroke
+        clock.seconds += 5
+        os.kill(os.getpid(), signal.SIGTERM)  # and then asks all its children to end, as they are about to
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_remaining_time(clock: SimpleNamespace) -> None:
+    start = (10, 100.0)
+    clock.seconds = 160.0
+    assert remaining(start, 20, 40) == "2:00"
+    assert remaining(start, 20, 1220) == "2:00:00"
+    assert remaining(start, 20, 20) == "0:00"
+
+
+def test_metrics_go_on_after_the_step_resumed_from(tmp_path: Path) -> None:
+    state = SimpleNamespace(global_step=1)
+    first = MetricsCallback(tmp_path)
+    first.on_log(None, state, None, {"loss": 1.0, "train_runtime": 5})
+    first.on_log(None, state, None, {"train_runtime": 5})
+    state.global_step = 2
+    first.on_log(None, state, None, {"eval_loss": 2.0})
+    again = MetricsCallback(tmp_path, resumed_step=1)
+    assert again.history == [{"step": 1, "loss": 1.0}]
+    again.on_log(None, state, None, {"loss": 3.0})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 3.0}]
+    assert MetricsCallback(tmp_path).history == []

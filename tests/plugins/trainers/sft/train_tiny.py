@@ -1,0 +1,61 @@
+"""Trains the tiny model as one rank of a launched run; the main process prints the result as the last line, in JSON.
+
+usage: train_tiny.py MODEL_FOLDER WORK_FOLDER JSON, with the recipe's keys (and `rows`, `resume`, `slow`) in JSON
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from core import UserError
+from core.console import say
+from core.processes import gather_objects, rank, start_processes, stop_processes, world_size
+from tests.core.plans import make_test_data, make_test_plan
+
+
+def main() -> int:
+    model_folder, folder, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    rows, resume, slow = settings.pop("rows", 26), settings.pop("resume", False), settings.pop("slow", 0.0)
+    spoil = settings.pop("spoil_rank", None)
+    plan = make_test_plan(folder, model_folder, resume_from=folder / "out" if resume else None, **settings)
+    start_processes(plan)
+    from transformers import AutoTokenizer
+
+    model = plan.adapter.build(plan)
+    if slow:
+        model.register_forward_hook(lambda *_: time.sleep(slow))
+    if spoil == rank():
+        model.lm_head.register_forward_hook(lambda module, inputs, output: output * float("nan"))
+    training = plan.trainer.prepare(
+        plan, model, AutoTokenizer.from_pretrained(model_folder), make_test_data(rows, val=5)
+    )
+    try:
+        result = training.run()
+    except UserError as error:
+        say(json.dumps({"error": error.message, "ranks": gather_objects([rank()])}))
+        return 2
+    except KeyboardInterrupt as stop:
+        say(f"interrupted: {stop}")
+        return 130
+    weights = sum(float(parameter.double().abs().sum()) for parameter in result.model.parameters())
+    say(
+        json.dumps(
+            {
+                "losses": list(result.losses),
+                "tokens": result.tokens,
+                "history": list(result.history),
+                "weights": weights,
+                "ranks": gather_objects([rank()]),
+                "world_size": world_size(),
+            }
+        )
+    )
+    stop_processes()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
