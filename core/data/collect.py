@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 BATCH = 1000
 SHOWN_PLACES = 10
+END_WINDOW = 3  # an end-of-turn token must be among this many last trained tokens
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,8 @@ def _take(
     counts["tokens"] += len(ids)
     counts["trained_tokens"] += len(trained)
     counts["straddling"] += tokens.straddling
-    counts["without_end"] += not cut and int(labels[trained[-1]]) not in ends
+    # a line break may follow the mark where the whole text is trained
+    counts["without_end"] += not cut and ends.isdisjoint(labels[trained[-END_WINDOW:]].tolist())
     start, end = answer_span(example.segments)
     if start != end:
         prompt = "".join(segment.text for segment in example.segments[:start])

@@ -163,6 +163,15 @@ def test_straddling_and_missing_ends_are_said(
     assert "warning: data.jsonl: 3 examples whose last trained token is no end-of-turn token" in out
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_ends_of_turn_are_seen(tokenizer: Any, in_tmp_path: Path, whole: bool) -> None:
+    path = write_lines(in_tmp_path / "data.jsonl", CHATS)
+    data = prepare(plan_of(in_tmp_path, dataset(path, "chat_template", train_on_inputs=whole)), tokenizer)
+    assert data.stats["datasets"][0]["without_end"] == 0
+    data = prepare(plan_of(in_tmp_path, dataset(path, "chat_template", train_on_eos="none")), tokenizer)
+    assert data.stats["datasets"][0]["without_end"] == 5
+
+
 def test_notes_are_counted(tokenizer: Any, in_tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jinja = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}<think></think>{% endif %}"

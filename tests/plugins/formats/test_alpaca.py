@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core import RowError, Segment
+from core.data import tokenize_examples
 from plugins.formats.alpaca import dataset_formats, render
 
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 WITH_INPUT = """Below is an instruction that describes a task, paired with an input that provides further context. \
 Write a response that appropriately completes the request.
 
@@ -66,3 +70,22 @@ def test_options_have_descriptions() -> None:
     (made,) = dataset_formats()
     assert made.options_schema
     assert all(schema["description"] for schema in made.options_schema.values())
+
+
+def test_real_rows_against_a_plain_implementation(tokenizer: Any) -> None:
+    path = SHARED / "rasbt_instruct" / "instruction-data.json"
+    if not path.is_file():
+        pytest.skip("the real data sets are not beside this checkout")
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    assert len(rows) == 1100
+    examples = [example for row in rows for example in render(row, {}, tokenizer)]
+    for row, tokens in zip(rows, tokenize_examples(examples, tokenizer), strict=True):
+        prompt = WITH_INPUT if row["input"] else WITHOUT_INPUT
+        prompt = prompt.replace("1 and {instruction}", row["input"]).replace("Add {{}}.", row["instruction"])
+        whole = f"{prompt}{row['output']}<|im_end|>"
+        encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+        starts = [start for start, _ in encoded["offset_mapping"]]
+        labels = [
+            token if start >= len(prompt) else -100 for token, start in zip(encoded["input_ids"], starts, strict=True)
+        ]
+        assert (tokens.input_ids, tokens.labels) == (encoded["input_ids"], labels)
