@@ -19,6 +19,8 @@ from typing import Any
 from core.errors import UserError
 from core.launched import FOLDER_VARIABLE, exit_code
 
+INTERRUPTED = 130
+
 
 def main(argv: Sequence[str]) -> int:
     """Launch; returns the exit code. An exception flies only if no process of the run has left its exit code."""
@@ -111,4 +113,9 @@ def _script_index(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        # reaches the launcher only while no process of the run has started
+        print("interrupted before the run had started", file=sys.stderr)
+        sys.exit(INTERRUPTED)

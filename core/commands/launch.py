@@ -40,8 +40,9 @@ def execute(args: argparse.Namespace) -> int:
         command = [sys.executable, "-m", "core.launcher", *args.other_flags, "-m", "core", *_run_arguments(args)]
         # A group of its own, so that Ctrl-C on the terminal reaches this process alone, which passes it on once:
         # launchers pass it on as well, or die of it and leave the run behind. Such a group cannot read the terminal.
-        launcher = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0)
-        with _forwarding(launcher, folder):
+        with _forwarding(folder) as started:
+            launcher = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0)
+            started.append(launcher.pid)
             launcher_code = launcher.wait()
         code = exit_code(folder)
     if launcher_code != 0 and not code:
@@ -64,21 +65,22 @@ def _run_arguments(args: argparse.Namespace) -> list[str]:
 
 
 @contextmanager
-def _forwarding(launcher: subprocess.Popen[bytes], folder: Path) -> Iterator[None]:
-    """Pass signals on to the processes of the run, or to the launcher's group while none has started."""
+def _forwarding(folder: Path) -> Iterator[list[int]]:
+    """Pass signals on to the processes of the run; until they start, to the group put into the list."""
+    launcher: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
-        started = started_processes(folder)
-        for process in started:
+        run_processes = started_processes(folder)
+        for process in run_processes:
             with suppress(ProcessLookupError):  # it has just ended
                 os.kill(process, number)
-        if not started:
+        for group in launcher if not run_processes else ():
             with suppress(ProcessLookupError):
-                os.killpg(launcher.pid, number)
+                os.killpg(group, number)
 
     before: dict[signal.Signals, Any] = {number: signal.signal(number, forward) for number in FORWARDED}
     try:
-        yield
+        yield launcher
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

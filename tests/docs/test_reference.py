@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from core.reference import main, pages
+from core.reference import COMPONENTS, main, pages
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -20,6 +20,13 @@ def test_nothing_is_left_without_an_explanation() -> None:
     rows = [line for line in pages()["recipe.md"].splitlines() if line.startswith("| `")]
     assert len(rows) > 80
     assert [row for row in rows if row.endswith("|  |") and "[]" not in row] == []
+
+
+def test_every_component_can_be_imported_from_core() -> None:
+    import core
+
+    assert len(COMPONENTS) >= 10
+    assert [kind.__name__ for kind in COMPONENTS if kind.__name__ not in core.__all__] == []
 
 
 def test_pages_are_written_where_asked(tmp_path: Path) -> None:
