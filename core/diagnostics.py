@@ -26,7 +26,7 @@ def render_problems(problems: Sequence[Problem], recipe: Recipe, *, colour: bool
     if colour is None:
         colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     ordered = located(list(problems), recipe)
-    texts: dict[str, list[str]] = {str(recipe.path): recipe.text.splitlines()}
+    texts = {str(recipe.path): recipe.text.splitlines()} if recipe.text else {}
     blocks = [_render(problem, recipe, texts, colour) for problem in ordered]
     return "\n".join([*blocks, counts(ordered)])
 
@@ -48,7 +48,9 @@ def _render(problem: Problem, recipe: Recipe, texts: dict[str, list[str]], colou
     place = problem.position or Position(str(recipe.path), 1, 1)
     where = COMMAND_LINE if place.file == COMMAND_LINE else str(place)
     lines = [f"{where}: {paint(f'{problem.severity}:', problem.severity)} {_plain(problem.message)}"]
-    source = _source_line(place, recipe, texts)
+    # a key that is missing altogether has no line to show
+    absent = len(problem.key) == 1 and problem.key not in recipe.positions
+    source = "" if absent else _source_line(place, recipe, texts)
     if source.strip():
         name = source.partition("=")[0] if place.file == COMMAND_LINE and place.column == 1 else None
         shown, start, length = _window(source, place.column - 1, None if name is None else len(name))

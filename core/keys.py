@@ -38,11 +38,6 @@ def _counts(recipe: Recipe) -> Iterator[Problem]:
 def _quantisation(recipe: Recipe) -> Iterator[Problem]:
     if recipe["load_in_4bit"] and recipe["load_in_8bit"]:
         yield Problem("load_in_4bit and load_in_8bit are both set", key=("load_in_8bit",), help="keep one of them")
-    elif recipe["adapter"] in (None, "full"):
-        for key, adapter in (("load_in_4bit", "qlora"), ("load_in_8bit", "lora")):
-            if recipe[key]:
-                message = f"{key} holds weights that cannot be trained, and adapter full trains every weight"
-                yield Problem(message, key=(key,), help=f"set 'adapter: {adapter}', or remove {key}")
 
 
 def _batches(recipe: Recipe) -> Iterator[Problem]:

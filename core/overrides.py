@@ -69,7 +69,8 @@ def _write(values: dict[str, Any], path: KeyPath, value: Any, place: Position) -
         if isinstance(here, list):
             if not isinstance(part, int) or part > len(here):
                 shown = ".".join(map(str, taken))
-                valid = f"0 to {len(here) - 1}" + (f", {len(here)} adds one" if last else "") if here else "0"
+                valid = f"{len(here)} for a new entry"
+                valid = f"0 to {len(here) - 1}, or {valid}" if here else valid
                 raise RecipeError(
                     [
                         Problem(

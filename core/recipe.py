@@ -48,12 +48,20 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises `RecipeError` for a file that cannot be read as one map of keys, and for an override without a place to go.
     """
+    path = Path(path)
+    text = _read_text(path)
+    try:
+        return _parse(path, text, overrides)
+    except RecipeError as error:
+        error.recipe = Recipe(path, text, {}, overrides=tuple(overrides))
+        raise
+
+
+def _parse(path: Path, text: str, overrides: Sequence[str]) -> Recipe:
     from core.overrides import apply_overrides
     from core.yaml_nodes import read_tree
 
-    path = Path(path)
     file = str(path)
-    text = _read_text(path)
     tree = read_tree(text, file)
     start = Position(file, 1, 1)
     if tree.value is None:

@@ -22,7 +22,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _NULLS = {"", "~", "null", "Null", "NULL"}
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+_INTEGER = re.compile(r"[-+]?(0|[1-9](_?[0-9])*)")
 _HEX_OR_OCTAL = re.compile(r"[-+]?0(x[0-9a-fA-F]+|o[0-7]+)")
 # the float of YAML 1.2: unlike PyYAML's own rule it takes `2e-5`
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?")
@@ -68,7 +68,7 @@ def resolve_scalar(text: str) -> Any:
     if len(text) > 100:
         return text
     if _INTEGER.fullmatch(text):
-        return int(text.rstrip("_"))
+        return int(text)
     if _HEX_OR_OCTAL.fullmatch(text):
         return int(text, 0)
     if text.lower() in _SPECIAL_FLOATS:

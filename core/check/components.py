@@ -65,5 +65,6 @@ def _mismatches(recipe: Recipe, host: Host) -> Iterator[Problem]:
         for index, entry in enumerate(entries if trainer and isinstance(entries, list) else ()):
             found = find_component(host, "formats", entry.get("type")) if isinstance(entry, Mapping) else None
             if trainer and found and found.kind != trainer.kind:
-                message = f"format {found.name!r} makes {found.kind!r} examples, trainer {trainer.name!r} takes {trainer.kind!r}"
+                made = f"format {found.name!r} makes {found.kind!r} examples"
+                message = f"{made}, trainer {trainer.name!r} takes {trainer.kind!r}"
                 yield Problem(message, key=(*path, index, "type"), at="value", help="choose another format or trainer")

@@ -52,7 +52,7 @@ class ForeignKeys:
         where = place or path
         if entry["effect"] == "dead":
             return Problem(
-                f"{name!r} does nothing, in axolotl neither: {note}", key=where, severity="warning", help=use
+                f"{name!r} does nothing, nor does it in axolotl: {note}", key=where, severity="warning", help=use
             )
         if _is_off(value):
             return None
@@ -73,7 +73,7 @@ class ForeignKeys:
                     f"unknown plugin {name!r}",
                     key=place,
                     at="value",
-                    help="recipes load no code: install the plugin and remove the entry (`tunesmith plugins` lists them)",
+                    help="a recipe loads no code: install the plugin (see `tunesmith plugins`), and remove this line",
                 )
             elif entry["effect"] == "none":
                 message = f"{str(name).rpartition('.')[2]} is not loaded: {entry['note']}"

@@ -29,9 +29,15 @@ def chosen(recipe: Recipe, host: Host) -> set[tuple[str, str]]:
 
 
 def taking_part(recipe: Recipe, host: Host) -> set[str]:
-    """The plugins that take part: the owners of the components picked, and those that are not picked by name."""
+    """The plugins that take part: the owners of the components picked, and those that are not picked by name.
+
+    Where a name picks nothing that is there, all plugins that offer its kind count: the name is what is wrong.
+    """
     picked = chosen(recipe, host)
-    owners = {host.component_owners[component] for component in picked if component in host.component_owners}
+    unknown = {hook for hook, name in picked if (hook, name) not in host.component_owners}
+    owners = {
+        owner for component, owner in host.component_owners.items() if component in picked or component[0] in unknown
+    }
     for plugin in host.plugins:
         offers_picked = any(plugin.offers.get(hook) for hook in PICKED)
         if not offers_picked or plugin.offers.get("loggers"):

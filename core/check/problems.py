@@ -106,7 +106,7 @@ def _missing(recipe: Recipe, host: Host) -> Iterator[Problem]:
             problem = missing((), key, host.recipe_keys.get(key, {}))
             # where the recipe says `base_model:` and nothing after it, that is the place to look
             empty = f"{key!r} is empty"
-            yield replace(problem, message=empty, key=(key,)) if (key,) in recipe.positions else problem
+            yield replace(problem, message=empty) if (key,) in recipe.positions else problem
 
 
 def _violations(recipe: Recipe, host: Host, schema: Schema, foreign: ForeignKeys) -> Iterator[Problem]:

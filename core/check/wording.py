@@ -27,6 +27,7 @@ _BOUNDS = {
     "exclusiveMaximum": "less than",
 }
 _LONGEST = 60
+_LARGEST = 2**53
 
 
 def problems_of(error: Any, path: KeyPath, known: Mapping[str, Any]) -> Iterator[Problem]:
@@ -84,7 +85,7 @@ def problems_of(error: Any, path: KeyPath, known: Mapping[str, Any]) -> Iterator
 def missing(path: KeyPath, key: str, schema: Schema) -> Problem:
     """The problem of a required key that is not there."""
     within = f" in {dotted(path)!r}" if path else ""
-    return Problem(f"{key!r} is missing{within}", key=path, help=_told(schema, key))
+    return Problem(f"{key!r} is missing{within}", key=(*path, key), help=_told(schema, key))
 
 
 def unknown(path: KeyPath, candidates: Mapping[str, Any]) -> Problem:
@@ -92,13 +93,16 @@ def unknown(path: KeyPath, candidates: Mapping[str, Any]) -> Problem:
     key = path[-1]
     within = f" in {dotted(path[:-1])!r}" if path[:-1] else ""
     listed = f"the keys are: {', '.join(candidates)}" if 0 < len(candidates) <= 20 else None
-    return Problem(f"unknown key {key!r}{within}", key=path, help=did_you_mean(key, candidates) or listed)
+    advice = did_you_mean(key, candidates) or listed or "remove it, or install the plugin that owns it"
+    return Problem(f"unknown key {key!r}{within}", key=path, help=advice)
 
 
 def not_finite(value: Any, path: KeyPath) -> Iterator[Problem]:
-    """Problems of numbers that are none (.nan, .inf), which slip through every bound of a schema."""
+    """Problems of numbers that are none (.nan, .inf) or beyond all measure, which slip through a schema's bounds."""
     if isinstance(value, float) and not math.isfinite(value):
-        yield _problem(f"{dotted(path)!r} is {shown(value)}, expected a finite number", path, None)
+        yield _problem(f"{dotted(path)!r} is {shown(value)}, expected a finite number", path, "write the number out")
+    elif isinstance(value, int) and abs(value) > _LARGEST:
+        yield _problem(f"{dotted(path)!r} is {shown(value)}, which is too large", path, "write a smaller number")
     elif isinstance(value, Mapping):
         for key, entry in value.items():
             yield from not_finite(entry, (*path, key))
@@ -163,6 +167,8 @@ def _type_help(value: Any, wanted: Any) -> str | None:
         numeric = isinstance(plain, (int, float)) and not isinstance(plain, bool)
         if (numeric and {"integer", "number"} & set(names)) or (isinstance(plain, bool) and "boolean" in names):
             return f"remove the quotes: {value.strip()}"
+        if names == ["object"]:
+            return "write 'key: value' pairs"
         if "array" in names and "object" not in names:
             return f"write a list: [{_cut(value)}]"
     elif "string" in names and not isinstance(value, (list, Mapping)) and value is not None:
