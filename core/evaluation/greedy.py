@@ -24,7 +24,7 @@ class Decoder:
     """A model and what its forward understands, looked up once.
 
     cached: the model takes a key/value cache; without one every step recomputes the whole row. shareable: every layer
-    attends to the whole past, so that a prefix can be computed once for rows of different length.
+    attends to the whole past by stated positions, so that a prefix can be computed once for rows of different length.
     synced: the weights are spread over the ranks, so all ranks must call the model equally often.
     """
 
@@ -63,7 +63,7 @@ def make_decoder(model: Module) -> Decoder:
         config=config,
         accepts=accepts,
         cached=cached,
-        shareable=cached and _full_attention(config),
+        shareable=cached and "position_ids" in accepts and _full_attention(config) and not _changing_positions(config),
         synced=is_sharded(model),
         device=next(model.parameters()).device,
     )
@@ -197,6 +197,13 @@ def _full_attention(config: Any) -> bool:
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
+
+
+def _changing_positions(config: Any) -> bool:
+    """Whether the rotary embedding of a token depends on how long the row gets, so that no cache of a part holds."""
+    text = config.get_text_config()
+    scaling = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    return any(kind in str(scaling) for kind in ("dynamic", "longrope"))
 
 
 def _empty_cache(decoder: Decoder) -> Any:

@@ -97,7 +97,9 @@ def compare(metric: MetricPlan, tuned: ColumnReport, other: ColumnReport, *, see
         p_value = permutation(differences, seed=seed)
     sign = 1 if metric.evaluator.higher_is_better else -1
     outcome = "not_shown"
-    if interval is not None and (interval[0] > 0 or interval[1] < 0):
+    # the bootstrap of a handful of items is too sure of itself: sign flips must agree
+    sure = is_binary([*first, *second]) or p_value < 0.05
+    if interval is not None and sure and (interval[0] > 0 or interval[1] < 0):
         outcome = "better" if sign * interval[0] > 0 else "worse"
     return {
         "metric": metric.name,
