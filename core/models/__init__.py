@@ -6,7 +6,7 @@ Importing this package is light; torch and transformers are imported when a func
 from __future__ import annotations
 
 from core.models.base import load_base, load_untouched_base, resized_embeddings
-from core.models.loading import explained, quiet
+from core.models.loading import explained, quiet, shortened
 from core.models.parameters import parameter_counts
 from core.models.save import save_model
 from core.models.source import resolve_base_model
@@ -25,5 +25,6 @@ __all__ = [
     "resized_embeddings",
     "resolve_base_model",
     "save_model",
+    "shortened",
     "unwrapped",
 ]

@@ -83,8 +83,8 @@ def _hub_has_an_address() -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence progress bars (unless stderr is a terminal), the notices of coming changes that libraries send each other,
-    and the reports of transformers that we replace by our own."""
+    """Silence progress bars (unless stderr is a terminal), the libraries' notices of coming changes, and the reports of
+    transformers that we replace by our own."""
     from transformers import utils
 
     transformers_logging: Any = utils.logging

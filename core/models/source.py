@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,13 +26,15 @@ def resolve_base_model(text: str, recipe_folder: Path) -> str:
     if text.startswith(PACKAGE_SCHEME):
         return str(_package_file(text))
     is_file = text.endswith(".gguf")
-    for folder in (recipe_folder, Path.cwd()):
-        path = (folder / Path(text).expanduser()).absolute()
-        if is_file and path.is_file():
-            return str(path)
-        if not is_file and path.is_dir():
-            _refuse_non_model(path, text)
-            return str(path)
+    # text that no file system takes (too long, a NUL character, the home of nobody) names nothing that exists
+    with suppress(OSError, ValueError, RuntimeError):
+        for folder in (recipe_folder, Path.cwd()):
+            path = (folder / Path(text).expanduser()).absolute()
+            if is_file and path.is_file():
+                return str(path)
+            if not is_file and path.is_dir():
+                _refuse_non_model(path, text)
+                return str(path)
     if HUB_ID.fullmatch(text) and not is_file:
         return text
     places = " or ".join(dict.fromkeys(str(folder.absolute()) for folder in (recipe_folder, Path.cwd())))

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from core import Adapter, Plan, Problem, hookimpl, load_base, load_fragment
+from core import Adapter, Plan, Problem, UserError, hookimpl, load_base, load_fragment
 from plugins.adapters.lora_rules import MOVES_THE_BASE, lora_problems
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def build(plan: Plan) -> torch.nn.Module:
     """The base with LoRA matrices in float32, the only parameters (with `lora_modules_to_save`) that train.
 
     Norms and embeddings are not upcast: the base view stays exactly the base. Raises `RecipeError` for target layers
-    that the model does not have, `UserError` for an adapter in `lora_model_dir` that cannot be loaded.
+    that the model does not have, `UserError` for what peft cannot build or an adapter that cannot be loaded.
     """
     model = base(plan)
     model.requires_grad_(False)
@@ -68,7 +68,15 @@ def build(plan: Plan) -> torch.nn.Module:
         from plugins.adapters.lora_existing import load_existing
 
         return load_existing(plan, model)
-    return _wrap(model, _config(plan, model))
+    from plugins.adapters.lora_targets import refuse_unknown_names
+
+    refuse_unknown_names(plan, model)
+    try:
+        return _wrap(model, _config(plan, model))
+    except ValueError as error:
+        # what peft has no form for: a norm as a target, an odd rank with an orthogonal start
+        reason = shortened(error)
+        raise UserError(f"peft cannot build this adapter: {reason}", help="change the keys it speaks of") from error
 
 
 def base_view(plan: Plan, model: torch.nn.Module) -> AbstractContextManager[Any] | None:

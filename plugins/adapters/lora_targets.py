@@ -16,19 +16,55 @@ ALL_LINEAR = "all-linear"
 
 
 def target_modules(plan: Plan, model: PreTrainedModel) -> list[str] | str | None:
-    """peft's `target_modules` for the recipe. Raises `RecipeError` for every name that no layer of `model` has."""
+    """peft's `target_modules` for the recipe; None where only bare parameters are adapted."""
     recipe = plan.recipe
     targets = recipe["lora_target_modules"]
+    named = "lora_target_modules" in recipe
     if recipe["lora_target_linear"]:
-        if "lora_target_modules" not in recipe:
-            return ALL_LINEAR
         # modules named beside it may be of other kinds, such as embeddings
-        _refuse_unknown(plan, model, targets)
-        return sorted({*linear_layers(model), *targets})
-    if recipe["lora_target_parameters"] and "lora_target_modules" not in recipe:
+        return sorted({*linear_layers(model), *targets}) if named else ALL_LINEAR
+    if recipe["lora_target_parameters"] and not named:
         return None
-    _refuse_unknown(plan, model, targets)
     return targets  # type: ignore[no-any-return]
+
+
+def refuse_unknown_names(plan: Plan, model: PreTrainedModel) -> None:
+    """Raise `RecipeError` with every layer, module or parameter of the recipe that `model` does not have.
+
+    peft is silent about a name that matches nothing as long as another one matches.
+    """
+    modules = [name for name, _ in model.named_modules()]
+    parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    problems = _unknown_targets(plan, model, modules)
+    for key, names, kind in (
+        ("lora_modules_to_save", modules, "module"),
+        ("lora_target_parameters", parameters, "parameter"),
+    ):
+        problems += [
+            Problem(
+                f"the model has no {kind} called {wanted!r}",
+                key=(key, index),
+                at="value",
+                help=_suggestion(wanted, [name.rpartition(".")[2] for name in names])
+                or f"its {kind}s are called {', '.join(_shown(names))} ...",
+            )
+            for index, wanted in enumerate(plan.recipe[key] or ())
+            if not _any_ends_with(names, wanted)
+        ]
+    layers = plan.recipe["peft_layers_to_transform"]
+    count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    asked = [] if layers is None else [layers] if isinstance(layers, int) else list(layers)
+    if count is not None and (beyond := [number for number in asked if number >= count]):
+        problems.append(
+            Problem(
+                f"the model has no layer {beyond[0]}: its {count} layers are numbered from 0",
+                key=("peft_layers_to_transform",),
+                at="value",
+                help=f"name layers from 0 to {count - 1}",
+            )
+        )
+    if problems:
+        raise RecipeError(problems)
 
 
 def linear_layers(model: PreTrainedModel) -> list[str]:
@@ -81,35 +117,44 @@ def _is_linear(module: torch.nn.Module) -> bool:
     return isinstance(module, nn.Linear | Conv1D)
 
 
-def _refuse_unknown(plan: Plan, model: PreTrainedModel, targets: list[str] | str) -> None:
-    names = [name for name, _ in model.named_modules()]
-    there = linear_layers(model)
+def _unknown_targets(plan: Plan, model: PreTrainedModel, modules: list[str]) -> list[Problem]:
+    targets = target_modules(plan, model)
+    if targets is None or targets == ALL_LINEAR:
+        return []
     set_by_recipe = "lora_target_modules" in plan.recipe
+    there = linear_layers(model)
     advice = f"its linear layers are called {', '.join(there)}; `lora_target_linear: true` takes them all"
-
-    def problem(message: str, *index: int, near: str | None = None) -> Problem:
-        key: tuple[str | int, ...] = ("lora_target_modules", *index) if set_by_recipe else ("adapter",)
-        help = f"did you mean {near!r}? {advice[0].upper()}{advice[1:]}" if near else advice
-        return Problem(message, key=key, at="value", help=help)
-
     if isinstance(targets, str):
-        if targets != ALL_LINEAR and not any(re.fullmatch(targets, name) for name in names):
-            raise RecipeError([problem(f"lora_target_modules {targets!r} matches no layer of the model")])
-        return
-    missing = [
-        (index, target)
-        for index, target in enumerate(targets)
-        if not any(name == target or name.endswith(f".{target}") for name in names)
-    ]
-    if missing:
-        origin = "" if set_by_recipe else " (the default of lora_target_modules)"
-        raise RecipeError(
-            [
-                problem(
-                    f"the model has no layer called {target!r}{origin}",
-                    *([index] if set_by_recipe else []),
-                    near=next(iter(get_close_matches(target, there, n=1)), None),
-                )
-                for index, target in missing
-            ]
+        if any(re.fullmatch(targets, name) for name in modules):
+            return []
+        message = f"lora_target_modules {targets!r} matches no layer of the model"
+        return [Problem(message, key=("lora_target_modules",), at="value", help=advice)]
+    origin = "" if set_by_recipe else " (the default of lora_target_modules)"
+    problems = []
+    for index, wanted in enumerate(plan.recipe["lora_target_modules"]):
+        if _any_ends_with(modules, wanted):
+            continue
+        near = _suggestion(wanted, there)
+        problems.append(
+            Problem(
+                f"the model has no layer called {wanted!r}{origin}",
+                key=("lora_target_modules", index) if set_by_recipe else ("adapter",),
+                at="value",
+                help=f"{near} {advice[0].upper()}{advice[1:]}" if near else advice,
+            )
         )
+    return problems
+
+
+def _any_ends_with(names: list[str], wanted: str) -> bool:
+    return any(name == wanted or name.endswith(f".{wanted}") for name in names)
+
+
+def _suggestion(wanted: str, there: list[str]) -> str | None:
+    near = get_close_matches(wanted, there, n=1)
+    return f"did you mean {near[0]!r}?" if near else None
+
+
+def _shown(names: list[str]) -> list[str]:
+    """A few telling ones of many names."""
+    return sorted({name.rpartition(".")[2] for name in names if name and not name.rpartition(".")[2].isdigit()})[:12]

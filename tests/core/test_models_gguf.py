@@ -137,7 +137,7 @@ def test_it_is_converted_once_and_keyed_by_content(
 @needs_gguf
 @pytest.mark.slow
 def test_two_processes_at_once_convert_once(gguf_file: Path, cache: Path, tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from core.models.gguf import converted_folder as c; print(c(Path(sys.argv[1])))"
+    code = "import sys, pathlib, core.models.gguf as g; print(g.converted_folder(pathlib.Path(sys.argv[1])))"
     processes = [
         subprocess.Popen([sys.executable, "-c", code, str(gguf_file)], stdout=subprocess.PIPE, text=True)
         for _ in range(2)

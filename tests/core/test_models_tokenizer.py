@@ -131,5 +131,5 @@ def test_unreadable_tokenizer_files_are_explained(damage: str, copied: Path, tmp
         file.unlink()
     else:
         file.write_text("{" if damage == "not json" else "{}")
-    with pytest.raises(UserError, match="the tokenizer of .* cannot be loaded"):
+    with pytest.raises(UserError, match=r"the tokenizer of .* cannot be loaded"):
         load_tokenizer(make_model_plan(tmp_path, copied))
