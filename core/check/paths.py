@@ -17,7 +17,7 @@ def resolve_input_path(text: str, recipe_folder: Path) -> str:
     """
     if "://" in text:
         return text
-    path = Path(text).expanduser()
+    path = _expanded(text)
     for folder in (recipe_folder, Path()):
         candidate = folder / path
         if _exists(candidate):
@@ -42,7 +42,7 @@ def is_missing(text: str, recipe_folder: Path) -> bool:
 
 def names_nearby(text: str, recipe_folder: Path) -> list[str]:
     """What lies in the folder where `text` was looked for, written the way `text` is."""
-    wanted = Path(text).expanduser()
+    wanted = _expanded(text)
     for folder in (recipe_folder, Path()):
         place = (folder / wanted).parent
         try:
@@ -52,6 +52,13 @@ def names_nearby(text: str, recipe_folder: Path) -> list[str]:
         written = text[: len(text) - len(wanted.name)]
         return [written + name for name in entries]
     return []
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # `~nobody`: a user who does not exist has no home
+        return Path(text)
 
 
 def _exists(path: Path) -> bool:

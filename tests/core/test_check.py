@@ -315,6 +315,7 @@ def test_paths_are_looked_up_beside_the_recipe_first(tmp_path: Path, monkeypatch
     assert resolve_input_path("org/data", home) == "org/data"
     assert resolve_input_path("https://x/y.json", home) == "https://x/y.json"
     assert resolve_input_path("a\0b" * 2000, home) == "a\0b" * 2000
+    assert resolve_input_path("~no-such-user/x.json", home) == str(home / "~no-such-user" / "x.json")
 
 
 def test_what_looks_like_a_file() -> None:
@@ -326,6 +327,12 @@ def test_a_missing_file_of_a_metric_is_found(host: Host, recipe: Any) -> None:
     text = START + "evaluation:\n  datasets: [{path: t, type: alpaca}]\n  metrics:\n"
     found = check_recipe(recipe(text + "    - {type: format_compliance, json_schema: gone.json}\n"), host)
     assert messages(found) == ["no such file: 'gone.json'"]
+
+
+@pytest.mark.parametrize("name", ["~no-such-user/model", "é" * 300, "a\\0b.gguf", "package://x"])
+def test_a_model_name_that_no_file_system_takes_is_missing(host: Host, recipe: Any, name: str) -> None:
+    (problem,) = check_recipe(recipe(START.replace("org/model", f'"{name}"')), host)
+    assert problem.key == ("base_model",)
 
 
 def test_the_exported_schema_knows_each_types_keys(host: Host) -> None:
