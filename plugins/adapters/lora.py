@@ -68,6 +68,7 @@ def build(plan: Plan) -> torch.nn.Module:
         from plugins.adapters.lora_existing import load_existing
 
         return load_existing(plan, model)
+    from core.models import shortened
     from plugins.adapters.lora_targets import refuse_unknown_names
 
     refuse_unknown_names(plan, model)
