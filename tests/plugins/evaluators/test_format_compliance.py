@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.recipe import Recipe
+from plugins.evaluators.format_compliance import check_recipe, score
+from tests.core.evaluation.making import make_item
+
+SCHEMA = {"type": "object", "properties": {"chapter": {"type": "string"}}, "required": ["chapter"]}
+
+
+def reasons(prediction: str, **options: Any) -> set[str]:
+    scores = score(prediction, make_item(), options)
+    failed = {name for name, value in scores.items() if value and name != "format_compliance"}
+    assert scores["format_compliance"] == float(not failed)
+    return failed
+
+
+@pytest.mark.parametrize(
+    ("prediction", "options", "expected"),
+    [
+        (' {"a": 1}\n', {"json": True}, set()),
+        ("yes", {"json": True}, {"not_json"}),
+        ('```json\n{"a": 1}\n```', {"json": True}, {"not_json"}),
+        ('{"a": NaN}', {"json": True}, {"not_json"}),
+        ('{"a": 1, "a": 2}', {"json": True}, {"not_json"}),
+        ("[" * 100_000, {"json": True}, {"not_json"}),
+        ("", {"json": True}, {"not_json"}),
+        ('{"chapter": "x"}', {"json_schema": SCHEMA}, set()),
+        ('{"chapter": 1}', {"json_schema": SCHEMA}, {"schema"}),
+        ("chapter", {"json_schema": SCHEMA}, {"not_json"}),
+        ("AB-12", {"regex": r"[A-Z]{2}-\d+"}, set()),
+        ("AB-12 or so", {"regex": r"[A-Z]{2}-\d+"}, {"regex"}),
+        ("yes ", {"enum": ["yes", "no"]}, set()),
+        ("Yes", {"enum": ["yes", "no"]}, {"enum"}),
+        ("Yes", {"enum": ["yes", "no"], "json": True}, {"enum", "not_json"}),
+    ],
+)
+def test_the_form_and_the_reasons(prediction: str, options: dict[str, Any], expected: set[str]) -> None:
+    assert reasons(prediction, **options) == expected
+
+
+def test_a_schema_can_be_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "answer.schema.json"
+    path.write_text(json.dumps(SCHEMA))
+    assert reasons('{"chapter": "x"}', json_schema=str(path)) == set()
+    assert reasons("{}", json_schema=str(path)) == {"schema"}
+
+
+def problems(folder: Path, **metric: Any) -> list[Any]:
+    values = {"evaluation": {"metrics": [{"type": "accuracy"}, {"type": "format_compliance", **metric}]}}
+    return check_recipe(recipe=Recipe(folder / "recipe.yml", "", values))
+
+
+def test_valid_options_are_no_problem(tmp_path: Path) -> None:
+    (tmp_path / "answer.schema.json").write_text(json.dumps(SCHEMA))
+    assert problems(tmp_path, json_schema="answer.schema.json") == []
+    assert problems(tmp_path, json_schema=SCHEMA, regex="a+", enum=["a"], json=True) == []
+    assert check_recipe(recipe=Recipe(tmp_path / "recipe.yml", "", {})) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "words"),
+    [
+        ({"regex": "(["}, "regex", "'([' is not a regular expression"),
+        ({"json_schema": "missing.json"}, "json_schema", "no JSON Schema can be read at 'missing.json'"),
+        ({"json_schema": "broken.json"}, "json_schema", "'broken.json': not valid JSON"),
+        ({"json_schema": {"type": "strin"}}, "json_schema", "not a valid JSON Schema: 'strin'"),
+        ({}, "type", "not told which form"),
+        ({"json": False}, "type", "not told which form"),
+    ],
+)
+def test_what_is_wrong_is_found_at_check_time(tmp_path: Path, options: dict[str, Any], key: str, words: str) -> None:
+    (tmp_path / "broken.json").write_text("{")
+    (problem,) = problems(tmp_path, **options)
+    assert words in problem.message
+    assert problem.key == ("evaluation", "metrics", 1, key)
