@@ -30,6 +30,7 @@ def attention(plan: Plan) -> str | None:
         "flash_attention_3": is_flash_attn_3_available() or kernels,
         "flex_attention": on_cuda(),
         "xformers": False,
+        "sage": False,
     }
     if not available.get(asked, kernels if "/" in asked else True):
         say(f"warning: attn_implementation {asked!r} is not available here; taking torch's own (sdpa)")

@@ -146,17 +146,20 @@ def _check_tokenizer_type(plan: Plan, own: Tokenizer, source: str, arguments: Ma
 
 
 def _add_tokens(plan: Plan, tokenizer: Tokenizer, notes: list[str]) -> None:
-    """Apply `special_tokens` (a map of roles) and `tokens` (a list); say which of them are new to the vocabulary."""
+    """Apply `special_tokens` (a map of roles) and `tokens` (a list, or such a map); say which of them are new to the vocabulary."""
     from transformers import AddedToken
 
     before = set(tokenizer.get_vocab())
+    tokens = plan.recipe["tokens"] or []
+    # older recipes give `tokens` as a map of roles
+    given = {**(tokens if isinstance(tokens, Mapping) else {}), **(plan.recipe["special_tokens"] or {})}
     # null means unset
-    roles = {role: value for role, value in (plan.recipe["special_tokens"] or {}).items() if value is not None}
+    roles = {role: value for role, value in given.items() if value is not None}
     if extra := roles.pop("additional_special_tokens", None):
         _add_extra_special(tokenizer, extra)
     if roles:
         tokenizer.add_special_tokens(roles)
-    if tokens := plan.recipe["tokens"]:
+    if not isinstance(tokens, Mapping):
         tokenizer.add_tokens([AddedToken(token, lstrip=False, rstrip=False, normalized=False) for token in tokens])
     if roles and hasattr(tokenizer, "update_post_processor") and {"bos_token", "eos_token"} & set(roles):
         _follow_new_bos(tokenizer)

@@ -82,6 +82,13 @@ def test_special_tokens_are_applied_and_new_ones_announced(
     assert added_tokens(plan) == [400, 401]
 
 
+def test_tokens_may_be_a_map_of_roles(tiny_model: Path, tmp_path: Path) -> None:
+    roles = {"eos_token": "<|end|>", "pad_token": "<|end|>"}
+    plan = make_model_plan(tmp_path, tiny_model, tokens=roles, special_tokens={"pad_token": "<pad>"})
+    tokenizer = load_tokenizer(plan)
+    assert (tokenizer.eos_token, tokenizer.pad_token, len(tokenizer)) == ("<|end|>", "<pad>", 401)
+
+
 def test_a_new_pad_token_is_not_one_to_be_learned(tiny_model: Path, tmp_path: Path) -> None:
     assert added_tokens(make_model_plan(tmp_path, tiny_model, special_tokens={"pad_token": "<new-pad>"})) == []
     assert added_tokens(make_model_plan(tmp_path, tiny_model)) == []
