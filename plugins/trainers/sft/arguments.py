@@ -160,7 +160,9 @@ def _checkpointing(plan: Plan) -> dict[str, Any]:
     if not asked:
         return {}
     settings = {"use_reentrant": False, **(recipe["gradient_checkpointing_kwargs"] or {})}
-    if asked == "offload":
+    if asked in ("offload", "offload_disk"):
+        if asked == "offload_disk":
+            say("warning: gradient_checkpointing: offload_disk keeps activations in host memory, as offload does")
         settings["offload"] = True
     return {"activation_checkpointing": True, "activation_checkpointing_kwargs": settings}
 
@@ -201,8 +203,8 @@ def _every(
     recipe = plan.recipe
     # what the recipe itself sets: a default of one key must not outdo a value of another
     strategy, steps, times = (recipe.values.get(key) for key in (f"{kind}_strategy", f"{kind}_steps", per_epoch))
-    if strategy in ("no", "epoch", "best"):
-        return strategy, None
+    if strategy in ("no", "epoch", "best", False):
+        return strategy or "no", None
     if steps:
         return "steps", steps
     if times:

@@ -10,14 +10,14 @@ import torch
 IGNORED = -100
 
 
-def collate_padded(rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Rows with `input_ids` and `labels` to a right-padded batch.
+def collate_padded(rows: Sequence[Mapping[str, Any]], pad_token_id: int, pad_to: int = 0) -> dict[str, torch.Tensor]:
+    """Rows with `input_ids` and `labels` to a batch, padded on the right to the longest (or `pad_to`, if longer).
 
     Returns `input_ids`, `attention_mask`, `position_ids` [batch, length], and for every token that carries loss its id
     in `target_ids` [n] and the flat position in batch * length of the state that predicts it in `target_positions` [n].
     The first token of a row is never a target, for nothing predicts it.
     """
-    length = max(len(row["input_ids"]) for row in rows)
+    length = max(pad_to, *(len(row["input_ids"]) for row in rows))
     input_ids = torch.full((len(rows), length), pad_token_id, dtype=torch.int64)
     labels = torch.full((len(rows), length), IGNORED, dtype=torch.int64)
     attention_mask = torch.zeros((len(rows), length), dtype=torch.int64)

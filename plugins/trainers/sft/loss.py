@@ -1,45 +1,45 @@
-"""The loss on trained tokens alone: logits are computed only where a token is to be predicted."""
+"""The loss on trained tokens alone: logits are computed only where a token is to be predicted, in chunks where many."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from core.packing import logit_transform, target_hidden, target_logits, trained_token_loss, unwrapped
 
-def forward_options(model: Any) -> frozenset[str]:
-    """Which of the optional arguments that the loss can use the forward of `model` names (PEFT's wrapper taken off)."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    names = inspect.signature(inner.forward).parameters
-    return frozenset(name for name in ("position_ids", "logits_to_keep", "use_cache") if name in names)
+CHUNKED_FROM = 2**23  # logits (targets x vocabulary) in a micro batch from which they are never all held at once
 
 
-def summed_loss(model: Any, batch: Mapping[str, torch.Tensor], options: frozenset[str]) -> torch.Tensor:
+@dataclass(frozen=True)
+class Head:
+    """How logits are had from a model. positions: its forward takes `position_ids`. chunked: its output head may be
+    called apart from it (not where its weights are sharded, or the model compiled)."""
+
+    positions: bool = True
+    chunked: bool = False
+
+
+def head_of(model: Any, *, chunked: bool = False) -> Head:
+    """What `model` (wrapped or not) offers. chunked: whether the setting allows it."""
+    inner = unwrapped(model)
+    positions = "position_ids" in inspect.signature(inner.forward).parameters
+    output = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
+    return Head(positions, chunked=chunked and isinstance(output, torch.nn.Linear) and "forward" not in vars(output))
+
+
+def summed_loss(model: Any, batch: Mapping[str, Any], head: Head) -> torch.Tensor:
     """Cross-entropy in float32, summed (in nats) over the targets of `batch`; a scalar that carries gradients."""
-    logits = target_logits(model, batch, options)
-    return functional.cross_entropy(logits.float(), batch["target_ids"], reduction="sum")
-
-
-def target_logits(model: Any, batch: Mapping[str, torch.Tensor], options: frozenset[str]) -> torch.Tensor:
-    """Logits [n, vocabulary] for the n `target_positions` of `batch`, in their order.
-
-    With `logits_to_keep` the head runs on the columns in which any line has a target, not on the whole batch.
-    """
-    length = batch["input_ids"].shape[1]
-    arguments: dict[str, Any] = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    if "position_ids" in options and "position_ids" in batch:
-        arguments["position_ids"] = batch["position_ids"]
-    if "use_cache" in options:
-        arguments["use_cache"] = False
-    rows = torch.div(batch["target_positions"], length, rounding_mode="floor")
-    columns = batch["target_positions"] - rows * length
-    if "logits_to_keep" not in options:
-        full: torch.Tensor = model(**arguments).logits
-        return full[rows, columns]
-    # one column at least: a batch without targets must still pass through the whole model, as other ranks wait for it
-    kept = torch.unique(columns) if len(columns) else columns.new_zeros(1)
-    logits: torch.Tensor = model(**arguments, logits_to_keep=kept).logits
-    return logits[rows, torch.searchsorted(kept, columns)]
+    if not head.positions:
+        batch = {name: value for name, value in batch.items() if name != "position_ids"}
+    inner = unwrapped(model)
+    if head.chunked and len(batch["target_ids"]) * inner.config.get_text_config().vocab_size > CHUNKED_FROM:
+        output = inner.get_output_embeddings()
+        scale, softcap = logit_transform(inner.config)
+        hidden = target_hidden(model, batch).to(output.weight.dtype)
+        return trained_token_loss(hidden, output, batch["target_ids"], scale=scale, softcap=softcap)
+    return functional.cross_entropy(target_logits(model, batch).float(), batch["target_ids"], reduction="sum")

@@ -22,7 +22,7 @@ from core.processes import is_main
 
 from .batches import BatchPlan, RankSampler, UnitRows
 from .checkpoints import TRAINER_STATE, Progress, checkpoints, new_checkpoint, write_progress
-from .loss import forward_options, summed_loss
+from .loss import head_of, summed_loss
 
 SHOWN_ROWS = 10
 Batch = Mapping[str, torch.Tensor]
@@ -73,7 +73,8 @@ class SFTTrainer(Trainer):
         self.output_dir = Path(str(args.output_dir))
         self.places = places
         self.progress = progress
-        self.options = forward_options(model)
+        whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled or args.torch_compile)
+        self.head = head_of(model, chunked=whole and not args.ddp_find_unused_parameters)
         self.sampler = RankSampler(train.plan, self.args.process_index)
         self.stop_asked = False  # set by a signal on this rank
         self.stopping = False  # agreed by all ranks
@@ -125,7 +126,7 @@ class SFTTrainer(Trainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """This micro batch's share of the step's mean loss, times the ranks over whose gradients the mean is taken."""
-        summed = summed_loss(model, inputs, self.options)
+        summed = summed_loss(model, inputs, self.head)
         self._step_loss += summed.detach()
         share: torch.Tensor = summed * (self.args.world_size / max(1, self._step_targets))
         return share
@@ -222,7 +223,7 @@ class SFTTrainer(Trainer):
             with torch.no_grad():
                 for batch in self._loader(self.eval_dataset, sampler, self.val_source):
                     batch = self._prepare_inputs(batch)
-                    totals[0] += summed_loss(model, batch, self.options)
+                    totals[0] += summed_loss(model, batch, self.head)
                     totals[1] += len(batch["target_ids"])
             if self.args.world_size > 1:
                 totals = self.accelerator.reduce(totals, "sum")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from core import Data, Plan, Training, TrainResult, UserError
 from core.console import say
 from core.memory import PeakMemory
 from core.models.parameters import parameter_counts
+from core.packing import pair_cost_of, unwrapped
 from core.processes import barrier, gather_objects, rank, seed_everything, world_size
 
 from .arguments import total_steps, training_arguments
@@ -18,6 +20,7 @@ from .batches import BatchPlan, row_lengths
 from .callbacks import BarCallback, MetricsCallback, StepCallback, progress_callback, stop_on_signal
 from .checkpoints import Progress, find_checkpoint, read_progress, refuse_other_setup
 from .collate import collate_padded, without_targets
+from .packed import Collate, Layout, Rows, choose_layout, collate_packed, collate_shared, pack, rows_of, sharing_pays
 from .trainer import SFTTrainer, Source
 
 
@@ -27,12 +30,13 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
     Raises `UserError` for keys that do not go together, a missing package, or a checkpoint that cannot be gone on from.
     """
     recipe = plan.recipe
-    train = _source(plan, data, data.train, shuffle=True)
-    val = _source(plan, data, data.val, shuffle=False) if data.val is not None and len(data.val) else None
+    layout = choose_layout(plan, model)
+    train = _source(plan, model, data, layout)
+    val = _validation(plan, model, data, layout) if data.val is not None and len(data.val) else None
     arguments = training_arguments(plan, train.plan, validates=val is not None)
-    if val is not None:
-        val = _source(plan, data, data.val, shuffle=False, size=arguments.per_device_eval_batch_size)
     setup = {"rows": len(train.plan.rows), "rows_per_step": train.plan.units_per_step, "seed": train.plan.seed}
+    if layout.bins:
+        setup |= {"sequence_len": recipe["sequence_len"], "share_prefixes": layout.share}
     asked_for_latest = not recipe["auto_resume_from_checkpoints"] or bool(recipe["resume_from_checkpoint"])
     checkpoint = find_checkpoint(plan.resume_from, plan.output_dir, required=asked_for_latest)
     progress = read_progress(checkpoint) if checkpoint else Progress(setup=setup)
@@ -70,27 +74,66 @@ def share(trained: int, total: int) -> str:
     return f"{percent:.2f} %" if percent >= 0.01 or trained == 0 else f"{percent:.2g} %"
 
 
-def _source(plan: Plan, data: Data, dataset: Any, *, shuffle: bool, size: int | None = None) -> Source:
-    """How `dataset` becomes batches. The one place that knows whether a unit is a row or a packed bin of rows."""
+def _source(plan: Plan, model: Any, data: Data, layout: Layout) -> Source:
+    """How the training rows become batches."""
     recipe = plan.recipe
-    pad = data.pad_token_id
+    micro = recipe["micro_batch_size"] or 4
+    accumulation = recipe["gradient_accumulation_steps"] or 1
+    if recipe["batch_size"] and "gradient_accumulation_steps" not in recipe:
+        accumulation = max(1, recipe["batch_size"] // micro)
+    options = {
+        "accumulation": accumulation,
+        "seed": recipe["seed"] if recipe["seed"] is not None else 42,
+        "group_by_length": bool(recipe["group_by_length"]),
+    }
+    return _batches(plan, model, data.train, data.pad_token_id, layout, "training", micro, options)
+
+
+def _validation(plan: Plan, model: Any, data: Data, layout: Layout) -> Source:
+    """How the validation rows become batches; in their own order."""
+    recipe = plan.recipe
+    if recipe["eval_sample_packing"] is False and layout.bins:
+        layout = Layout(share=layout.share)
+    size = recipe["eval_batch_size"] or recipe["micro_batch_size"] or 4
+    return _batches(plan, model, data.val, data.pad_token_id, layout, "validation", size, {"shuffle": False})
+
+
+def _batches(
+    plan: Plan,
+    model: Any,
+    dataset: Any,
+    pad: int,
+    layout: Layout,
+    name: str,
+    size: int,
+    options: dict[str, Any],
+) -> Source:
+    """The one place that knows whether a unit is a row or a packed bin of rows."""
+    rows: Sequence[tuple[int, ...]] = [(number,) for number in range(len(dataset))]
+    lengths = row_lengths(dataset)
+    dataset = dataset.select_columns(["input_ids", "labels"])
+    pad_to = (plan.recipe["sequence_len"] or 0) if plan.recipe["pad_to_sequence_len"] else 0
+
+    def padded(units: Sequence[Rows]) -> dict[str, Any]:
+        return collate_padded(rows_of(units), pad, pad_to)
+
+    form: Collate = padded
+    if layout.bins:
+        rows = pack(dataset, plan, layout, name).bins
+        lengths = [sum(lengths[row] for row in unit) for unit in rows]
+        form = collate_packed(plan, model, layout, pad)
+    batches = BatchPlan(rows, lengths, size, world_size=world_size(), **options)
+    if layout.share and not layout.bins:
+        pair_cost = pair_cost_of(unwrapped(model).config)
+        shared = collate_shared(plan, model, pair_cost, pad)
+        if sharing_pays(dataset, batches, shared, pair_cost, name=name, insisted=plan.recipe["share_prefixes"] is True):
+            form = shared
 
     def collate(batch: tuple[bool, list[list[dict[str, Any]]]]) -> dict[str, Any]:
         counted, units = batch
-        collated = collate_padded([row for unit in units for row in unit], pad)
-        return collated if counted else without_targets(collated)
+        return form(units) if counted else without_targets(form(units))
 
-    batches = BatchPlan(
-        rows=[(number,) for number in range(len(dataset))],
-        lengths=row_lengths(dataset),
-        micro_batch_size=size or recipe["micro_batch_size"] or 4,
-        accumulation=(recipe["gradient_accumulation_steps"] or 1) if shuffle else 1,
-        world_size=world_size(),
-        seed=recipe["seed"] if recipe["seed"] is not None else 42,
-        shuffle=shuffle,
-        group_by_length=shuffle and bool(recipe["group_by_length"]),
-    )
-    return Source(dataset.select_columns(["input_ids", "labels"]), batches, collate)
+    return Source(dataset, batches, collate)
 
 
 def _refuse_missing_optimizer(trainer: SFTTrainer, model: Any) -> None:
@@ -126,10 +169,11 @@ def _run(
     shown = progress_callback()
     trainer.add_callback(metrics)
     trainer.add_callback(shown)
+    units = "bins" if plan.recipe["sample_packing"] else "rows"
     say(
-        f"{total:,} steps of {batches.units_per_step} rows ({batches.micro_batch_size} x {batches.accumulation} "
+        f"{total:,} steps of {batches.units_per_step} {units} ({batches.micro_batch_size} x {batches.accumulation} "
         f"accumulated x {batches.world_size} process{'es' if batches.world_size > 1 else ''}), "
-        f"{len(batches.rows):,} rows, {total / batches.steps_per_epoch:.3g} times each"
+        f"{len(batches.rows):,} {units}, {total / batches.steps_per_epoch:.3g} times each"
     )
     memory = PeakMemory().start()
     trainer.start_clock()

@@ -13,7 +13,7 @@ import torch
 from core import UserError
 from plugins.trainers.sft.batches import BatchPlan, row_lengths
 from plugins.trainers.sft.collate import collate_padded
-from plugins.trainers.sft.loss import forward_options, summed_loss
+from plugins.trainers.sft.loss import head_of, summed_loss
 from plugins.trainers.sft.training import share
 from tests.core.plans import make_test_data
 
@@ -65,7 +65,7 @@ def test_the_first_loss_is_the_mean_over_the_targets_of_the_step(prepare: Prepar
     training, model = prepare(data=data, micro_batch_size=2, gradient_accumulation_steps=3)
     batch = collate_padded(list(data.train), 0)
     with torch.no_grad():
-        expected = summed_loss(model, batch, forward_options(model)).item() / len(batch["target_ids"])
+        expected = summed_loss(model, batch, head_of(model)).item() / len(batch["target_ids"])
     result = training.run()
     assert result.losses == pytest.approx([expected], rel=1e-6)
 
@@ -82,7 +82,7 @@ def test_the_gradient_is_that_of_the_mean_also_in_a_smaller_last_step(prepare: P
         assert len(rows) == (4, 3)[number]
         batch = collate_padded([data.train[row] for row in rows], 0)
         bare.zero_grad()
-        (summed_loss(bare, batch, forward_options(bare)) / len(batch["target_ids"])).backward()
+        (summed_loss(bare, batch, head_of(bare)) / len(batch["target_ids"])).backward()
         with torch.no_grad():
             for parameter in bare.parameters():
                 parameter -= 0.1 * parameter.grad
@@ -131,7 +131,7 @@ def test_the_validation_loss_is_the_mean_per_target(prepare: Prepare) -> None:
     assert data.val is not None
     batch = collate_padded(list(data.val), 0)
     with torch.no_grad():
-        expected = summed_loss(model, batch, forward_options(model)).item() / len(batch["target_ids"])
+        expected = summed_loss(model, batch, head_of(model)).item() / len(batch["target_ids"])
     assert result.history[-1]["eval_loss"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -238,7 +238,7 @@ def test_early_stopping_ends_the_run_and_the_best_model_comes_back(prepare: Prep
     assert losses[-1] > losses[-2]
     batch = collate_padded(list(make_test_data(8, val=8).val), 0)  # type: ignore[arg-type]
     with torch.no_grad():
-        final = summed_loss(model, batch, forward_options(model)).item() / len(batch["target_ids"])
+        final = summed_loss(model, batch, head_of(model)).item() / len(batch["target_ids"])
     assert final == pytest.approx(min(losses), rel=1e-5)
 
 

@@ -1,0 +1,131 @@
+"""Whether rows are packed, or share their common prefixes, in this run; and the batches that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from core import Plan, UserError
+from core.console import say
+from core.packing import (
+    Packing,
+    collate_bins,
+    lay_out_rows,
+    pack_dataset,
+    pack_step,
+    probe_isolated_attention,
+    supports_isolated_attention,
+    unwrapped,
+)
+
+from .batches import BatchPlan, UnitRows
+
+PROBED_BATCHES = 16
+WORTH = 0.95  # of the plain cost: above this, sharing prefixes is left off unless the recipe insists
+
+Rows = Sequence[Mapping[str, Any]]
+Collate = Callable[[Sequence[Rows]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """bins: a unit is a packed bin of rows. share: rows that begin alike have their beginning computed once."""
+
+    bins: bool = False
+    share: bool = False
+
+
+def choose_layout(plan: Plan, model: Any) -> Layout:
+    """The layout the recipe asks for, if the model can compute it without one row seeing another.
+
+    Raises `UserError` if it cannot and the recipe insists; `share_prefixes: auto` falls back, and says why.
+    """
+    recipe = plan.recipe
+    wanted = Layout(bins=bool(recipe["sample_packing"]), share=recipe["share_prefixes"] in ("auto", True))
+    if not wanted.bins and not wanted.share:
+        return wanted
+    works, reason = _isolates(plan, model)
+    if works:
+        return wanted
+    key = "sample_packing" if wanted.bins else "share_prefixes"
+    if wanted.bins or recipe["share_prefixes"] is True:
+        raise UserError(f"{key}: true cannot be used with this model: {reason}", help=f"set {key}: false")
+    say(f"common prefixes are not shared: {reason}")
+    return Layout()
+
+
+def pack(dataset: Any, plan: Plan, layout: Layout, name: str) -> Packing:
+    """All rows of `dataset` in bins of `sequence_len`; prints how full they are, and what is saved."""
+    try:
+        packing = pack_dataset(dataset, plan.recipe["sequence_len"] or 2048, share_prefixes=layout.share)
+    except ValueError as error:
+        raise UserError(
+            f"the {name} rows cannot be packed: {error}", help="raise sequence_len, or drop the longer rows"
+        ) from error
+    say(
+        f"{name} rows packed into {len(packing.bins):,} bins of {packing.capacity:,} tokens, "
+        f"{100 * packing.efficiency:.1f} % full; computes {100 * packing.computed_share:.0f} % of the tokens"
+    )
+    return packing
+
+
+def collate_packed(plan: Plan, model: Any, layout: Layout, pad_token_id: int) -> Collate:
+    """Units that are bins: each becomes one line of the batch."""
+    config = unwrapped(model).config
+    pad_to = plan.recipe["sequence_len"] if plan.recipe["pad_to_sequence_len"] else 0
+
+    def collate(units: Sequence[Rows]) -> dict[str, Any]:
+        bins = [lay_out_rows(rows, share_prefixes=layout.share) for rows in units]
+        return collate_bins(bins, config, pad_token_id=pad_token_id, pad_to=pad_to)
+
+    return collate
+
+
+def collate_shared(plan: Plan, model: Any, pair_cost: float, pad_token_id: int) -> Collate:
+    """Units that are rows: those of a micro batch are laid out in the bins that cost least."""
+    config = unwrapped(model).config
+
+    def collate(units: Sequence[Rows]) -> dict[str, Any]:
+        (bins,) = pack_step(rows_of(units), plan.recipe["sequence_len"] or 2048, pair_cost=pair_cost)
+        return collate_bins(bins, config, pad_token_id=pad_token_id)
+
+    return collate
+
+
+def sharing_pays(
+    dataset: Any, batches: BatchPlan, collate: Collate, pair_cost: float, *, name: str, insisted: bool
+) -> bool:
+    """Whether the first micro batches cost clearly less laid out together than padded; prints how much less."""
+    units = UnitRows(dataset, batches)
+    tokens, costs = [0, 0], [0.0, 0.0]
+    for batch in islice(batches.epoch(0, 0), PROBED_BATCHES):
+        _, rows = units.__getitems__(batch)
+        longest = max(len(row["input_ids"]) for row in rows_of(rows))
+        for way, (lines, length) in enumerate(((len(rows), longest), collate(rows)["input_ids"].shape)):
+            tokens[way] += lines * length
+            costs[way] += lines * (length + pair_cost * length**2)
+    if not insisted and costs[1] > WORTH * costs[0]:
+        return False
+    share = f"{100 * tokens[1] / tokens[0]:.0f} %"
+    say(f"{name} rows share a micro batch, their common prefixes computed once: computes {share} of the tokens")
+    return True
+
+
+def _isolates(plan: Plan, model: Any) -> tuple[bool, str]:
+    """Whether the model keeps packed rows apart; an attention that cannot is exchanged for sdpa, with a word."""
+    inner = unwrapped(model)
+    works, reason = supports_isolated_attention(inner.config)
+    if not works and supports_isolated_attention(inner.config, "sdpa")[0] and plan.recipe["sample_packing"]:
+        say(f"attention is computed with sdpa: {reason}")
+        inner.set_attn_implementation("sdpa")
+        works = True
+    if not works or plan.recipe["fsdp"] or plan.recipe["fsdp_config"] or plan.recipe["deepspeed"]:
+        return works, reason  # a model still to be sharded may have no weights to probe yet
+    return probe_isolated_attention(model)
+
+
+def rows_of(units: Sequence[Rows]) -> list[Mapping[str, Any]]:
+    """The rows of all units, in order."""
+    return [row for unit in units for row in unit]

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from datasets import Dataset
+
+from core import UserError
+from core.types import Data
+from plugins.trainers.sft import packed
+
+Prepare = Callable[..., tuple[Any, Any]]
+
+
+def alike(rows: int = 24, prefix: int = 20) -> Data:
+    """Rows that begin with the same untrained tokens, and one in three with another beginning."""
+    generator = numpy.random.default_rng(1)
+    starts = [generator.integers(3, 300, prefix).tolist() for _ in range(2)]
+    records: dict[str, list[Any]] = {"input_ids": [], "labels": [], "place": []}
+    for line in range(rows + 6):
+        own, answer = (generator.integers(3, 300, int(generator.integers(2, 6))).tolist() for _ in range(2))
+        records["input_ids"].append(starts[line % 3 == 0] + own + answer)
+        records["labels"].append([-100] * (prefix + len(own)) + answer)
+        records["place"].append(f"data.jsonl:{line + 1}")
+    whole = Dataset.from_dict(records)
+    return Data(whole.select(range(rows)), whole.select(range(rows, rows + 6)), (), {})
+
+
+def test_sharing_prefixes_changes_the_work_and_not_the_result(
+    prepare: Prepare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, settings = alike(), {"num_epochs": 2, "micro_batch_size": 6, "weight_decay": 0.1}
+    plain, first = prepare("plain", data=data, share_prefixes=False, **settings)
+    expected = plain.run()
+    assert "share a micro batch" not in capsys.readouterr().out
+    shared, second = prepare("shared", data=data, share_prefixes="auto", **settings)
+    result = shared.run()
+    said = [line for line in capsys.readouterr().out.splitlines() if "share a micro batch" in line]
+    assert [line.split()[0] for line in said] == ["training", "validation"]
+    assert int(said[0].split("computes ")[1].split()[0]) < 70
+    assert result.losses == pytest.approx(expected.losses, rel=1e-4)
+    assert result.tokens == expected.tokens
+    for ours, theirs in zip(second.parameters(), first.parameters(), strict=True):
+        assert (ours - theirs).norm() <= 1e-3 * theirs.norm()
+    validations = [[r["eval_loss"] for r in run.history if "eval_loss" in r] for run in (result, expected)]
+    assert validations[0] == pytest.approx(validations[1], rel=1e-4)
+
+
+def test_auto_leaves_rows_without_common_beginnings_alone(prepare: Prepare, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = numpy.random.default_rng(2).integers(3, 300, (16, 40)).tolist()
+    rows = Dataset.from_dict({"input_ids": ids, "labels": [[-100] * 20 + row[20:] for row in ids], "place": [""] * 16})
+    prepare(data=Data(rows, None, (), {}), share_prefixes="auto", micro_batch_size=4)
+    assert "share a micro batch" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("share", [False, "auto"])
+def test_packing_trains_every_row_once_an_epoch(
+    prepare: Prepare, capsys: pytest.CaptureFixture[str], share: Any
+) -> None:
+    data = alike()
+    targets = sum(label != -100 for labels in data.train["labels"] for label in labels[1:])
+    settings = {"sample_packing": True, "share_prefixes": share, "sequence_len": 128, "data": data}
+    training, _ = prepare(micro_batch_size=1, gradient_accumulation_steps=2, **settings)
+    result = training.run()
+    assert result.tokens == targets
+    out = capsys.readouterr().out
+    assert "training rows packed into" in out
+    assert "steps of 2 bins" in out
+    whole, _ = prepare("whole", micro_batch_size=2, gradient_accumulation_steps=1, **settings)
+    assert whole.run().losses == pytest.approx(result.losses, rel=1e-4)
+
+
+def test_the_first_loss_of_packed_rows_is_that_of_the_rows(prepare: Prepare) -> None:
+    data = alike(8)
+    plain = prepare("plain", data=data, micro_batch_size=8, max_steps=1)[0].run()
+    packed_run = prepare("packed", data=data, sample_packing=True, sequence_len=400, micro_batch_size=1, max_steps=1)[
+        0
+    ].run()
+    assert packed_run.losses == pytest.approx(plain.losses, rel=1e-5)
+    assert packed_run.tokens == plain.tokens
+
+
+def test_a_packed_run_resumes_and_refuses_other_bins(prepare: Prepare, tmp_path: Path) -> None:
+    settings = {"data": alike(), "sample_packing": True, "micro_batch_size": 1, "save_steps": 2}
+    prepare(sequence_len=128, max_steps=2, **settings)[0].run()
+    out = tmp_path / "one" / "out"
+    straight = prepare("straight", sequence_len=128, max_steps=4, lr_scheduler="constant", **settings)
+    assert len(straight[0].run().losses) == 4
+    with pytest.raises(UserError, match="was trained with another order of rows"):
+        prepare(sequence_len=100, max_steps=4, resume_from=out, **settings)
+    assert prepare(sequence_len=128, max_steps=4, resume_from=out, **settings)[0].run().steps == 4
+    assert json.loads((out / "metrics.jsonl").read_text().splitlines()[0])["step"] == 1
+
+
+def test_a_model_that_cannot_keep_rows_apart(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(packed, "probe_isolated_attention", lambda model: (False, "rows see each other"))
+    prepare(data=alike(), share_prefixes="auto")
+    assert "common prefixes are not shared: rows see each other" in capsys.readouterr().out
+    for key in ("sample_packing", "share_prefixes"):
+        with pytest.raises(UserError, match=f"{key}: true cannot be used with this model: rows see each other"):
+            prepare(data=alike(), **{key: True})
+
+
+def test_an_attention_that_takes_no_mask_is_exchanged(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = packed.supports_isolated_attention
+    monkeypatch.setattr(
+        packed,
+        "supports_isolated_attention",
+        lambda config, attention=None: real(config, attention) if attention else (False, "takes no mask"),
+    )
+    training, model = prepare(data=alike(), sample_packing=True, sequence_len=128)
+    assert "attention is computed with sdpa: takes no mask" in capsys.readouterr().out
+    assert model.config._attn_implementation == "sdpa"
+    assert all(numpy.isfinite(training.run().losses))
+
+
+def test_a_row_longer_than_a_bin_is_refused(prepare: Prepare) -> None:
+    with pytest.raises(UserError, match="the training rows cannot be packed"):
+        prepare(data=alike(), sample_packing=True, sequence_len=10)
+
+
+def test_padding_to_the_sequence_length(prepare: Prepare) -> None:
+    training, model = prepare(data=alike(), pad_to_sequence_len=True, sequence_len=64, max_steps=1, eval_strategy="no")
+    widths: list[int] = []
+    model.model.register_forward_hook(
+        lambda module, args, kwargs, out: widths.append(out[0].shape[1]), with_kwargs=True
+    )
+    training.run()
+    assert widths == [64]
+    assert torch.is_tensor(model.lm_head.weight)
