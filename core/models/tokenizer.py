@@ -146,7 +146,7 @@ def _check_tokenizer_type(plan: Plan, own: Tokenizer, source: str, arguments: Ma
 
 
 def _add_tokens(plan: Plan, tokenizer: Tokenizer, notes: list[str]) -> None:
-    """Apply `special_tokens` (a map of roles) and `tokens` (a list, or such a map); say which of them are new to the vocabulary."""
+    """Apply `special_tokens` (a map of roles) and `tokens` (a list, or such a map); note which of them are new."""
     from transformers import AddedToken
 
     before = set(tokenizer.get_vocab())
