@@ -24,6 +24,7 @@ def model_card(values: Mapping[str, Any]) -> str:
     return render(
         "card.md.j2",
         values=values,
+        converted=base.endswith(".gguf"),
         front_matter=yaml.safe_dump(front, sort_keys=False).strip(),
         header=[header[0] or " ", *header[1:]],
         rows=comparison_rows(values) if values["evaluation"] else [],
