@@ -14,8 +14,8 @@ Packing the data set, where a bin takes the place of a sample (`sample_packing: 
         bin = lay_out_rows([data.train[row] for row in packing.bins[i]], share_prefixes=True)
 
 Ask `supports_isolated_attention(config)` (and, of the loaded model, `probe_isolated_attention(model)`) first. The loss
-is `cross_entropy(target_logits(model, batch).float(), batch["target_ids"], reduction="sum")`, divided once by the number
-of targets of the whole step; or, never holding all logits,
+is `cross_entropy(target_logits(model, batch).float(), batch["target_ids"], reduction="sum")`, divided once by the
+number of targets of the whole step; or, never holding all logits,
 `trained_token_loss(target_hidden(model, batch), head, batch["target_ids"])`.
 
 Importing this package imports neither torch nor numpy.

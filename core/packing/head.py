@@ -38,7 +38,10 @@ def kept_positions(model: Any, batch: Mapping[str, Any]) -> tuple[dict[str, Any]
     places = batch["target_positions"]
     count, length = batch["input_ids"].shape
     base = unwrapped(model)
-    if "logits_to_keep" not in inspect.signature(base.forward).parameters:
+    options = inspect.signature(base.forward).parameters
+    if "use_cache" in options:
+        inputs["use_cache"] = False  # nothing is generated, and a cache of keys would only hold memory
+    if "logits_to_keep" not in options:
         return inputs, places
     kept = torch.unique(places) if len(places) else places.new_zeros(1)
     if count > 1 and "slice_logits_to_keep" in vars(sys.modules[type(base).__module__]):
