@@ -12,7 +12,7 @@ MISSING = "–"
 def comparison_header(values: Mapping[str, Any]) -> list[str]:
     """The titles of the comparison's columns, in the order of `comparison_rows`."""
     shots = values["columns"].get("prompted", {}).get("shots")
-    prompted = f"base, {shots} examples in the prompt" if shots else LABELS["prompted"]
+    prompted = f"base, prompted ({len(shots)} examples)" if shots else LABELS["prompted"]
     return ["", *({**LABELS, "prompted": prompted}.get(name, name) for name in values["evaluation"])]
 
 
