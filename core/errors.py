@@ -67,7 +67,7 @@ class DataError(UserError):
 
 
 class RowError(ValueError):
-    """Raised by a format for a row it cannot render; core adds file and line, and counts all bad rows before it stops."""
+    """Raised by a format for a row it cannot render; core adds file and line, and counts all bad rows first."""
 
     def __init__(self, message: str, *, field: str | None = None, help: str | None = None) -> None:
         super().__init__(message)

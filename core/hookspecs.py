@@ -22,7 +22,7 @@ hookimpl = pluggy.HookimplMarker("tunesmith")
 
 @hookspec
 def recipe_keys() -> dict[str, Schema]:  # type: ignore[empty-body]
-    """JSON Schema (2020-12) of each top-level recipe key this plugin owns, with `description` and, if any, `default`."""
+    """JSON Schema (2020-12) of each top-level recipe key this plugin owns, with its `description` and `default`."""
 
 
 @hookspec
@@ -52,4 +52,4 @@ def loggers() -> list[Logger]:  # type: ignore[empty-body]
 
 @hookspec
 def check_recipe(recipe: Recipe) -> list[Problem]:  # type: ignore[empty-body]
-    """Rules across keys. Called by `check` and before every run, with a recipe whose keys are already valid one by one."""
+    """Rules across keys. Called by `check` and before every run, when the keys are already valid one by one."""

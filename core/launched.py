@@ -31,6 +31,16 @@ def under_bare_launcher(environment: Mapping[str, str] = os.environ) -> bool:
     return FOLDER_VARIABLE not in environment and any(name in environment for name in LAUNCHER_VARIABLES)
 
 
+def keep_threads_calm() -> None:
+    """Let threads that wait for each other sleep soon instead of spinning; must come before torch is imported.
+
+    Where another program keeps a core busy, OpenMP's long spinning makes everything several times slower; sleeping
+    after 5,000 turns costs next to nothing where the machine is free (figures in benchmarks/LOG.md).
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+
+
 def note_start() -> None:
     """Under `tunesmith launch`: leave this process's number, so that signals reach it."""
     _leave(f"{os.getpid()}.started", "")

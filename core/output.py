@@ -8,7 +8,7 @@ from pathlib import Path
 from core.errors import UserError
 from core.types import Plan
 
-# What a run leaves behind. Only these are replaced by --overwrite, so that a mistyped output_dir cannot empty a home folder.
+# What a run leaves behind. --overwrite replaces only these, so that a mistyped output_dir cannot empty a home folder.
 RUN_FILES = (
     "run.json",
     "report.html",
@@ -60,7 +60,9 @@ def claim_output_dir(plan: Plan) -> None:
             failures.append(error.strerror or str(error))
     barrier()
     for reason in gather_objects(failures):
-        raise UserError(f"output_dir {str(plan.output_dir)!r} cannot be written: {reason}", help="choose another output_dir")
+        raise UserError(
+            f"output_dir {str(plan.output_dir)!r} cannot be written: {reason}", help="choose another output_dir"
+        )
 
 
 def _clear_and_probe(plan: Plan) -> None:

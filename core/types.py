@@ -46,7 +46,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Example:
-    """One training example: segments of text, or (for rows that come tokenised) `input_ids` and `labels` of equal length.
+    """One training example: segments of text, or (for tokenised rows) `input_ids` and `labels` of equal length.
 
     notes: what the user should know about how it was rendered; equal notes are counted and shown once.
     """
@@ -103,7 +103,7 @@ class Adapter:
     save(plan, model, folder) writes what makes the tuned model, in the Hugging Face layout. Default: `save_pretrained`.
     load(plan, folder) -> the tuned model, for scoring a finished run. Default: `AutoModelForCausalLM.from_pretrained`.
     merge(plan, model) -> a plain base-shaped model, or None if the adapter has nothing to merge.
-    base(plan) -> the untouched base model in the dtype and quantisation that `build` starts from. Default: `load_base(plan)`.
+    base(plan) -> the untouched base in the dtype and quantisation that `build` starts from. Default: `load_base(plan)`.
     estimate(plan, config) -> dict of counts and bytes for the planner.
     uses: recipe keys owned by another plugin that this adapter reads too.
     """
@@ -258,7 +258,7 @@ class Data:
     pad_token_id: int = 0
 
     def batches(self, micro_batch_size: int) -> Any:
-        """One pass over `train` in order, as padded batches of `input_ids`, `attention_mask`, `labels` [batch, length]."""
+        """One pass over `train` in order: padded `input_ids`, `attention_mask` and `labels`, each [batch, length]."""
         from core.data.batches import padded_batches
 
         return padded_batches(self.train, micro_batch_size, self.pad_token_id)
@@ -283,7 +283,7 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Generation:
-    """One generated answer. text: without the end-of-turn mark. tokens: number generated. stopped: it ended by itself."""
+    """One generated answer. text: without the end-of-turn mark. tokens: how many. stopped: it ended by itself."""
 
     text: str
     tokens: int
@@ -292,8 +292,8 @@ class Generation:
 
 @dataclass(frozen=True)
 class MetricResult:
-    """One metric of one column. value: the compared figure; summary: all figures; interval: 95 % interval of `value`, or
-    None; scores: one per item in item order, None where the metric does not apply."""
+    """One metric of one column. value: the compared figure; summary: all figures; interval: 95 % interval of `value`
+    or None; scores: one per item in item order, None where the metric does not apply."""
 
     value: float | None
     summary: Mapping[str, float]
