@@ -59,7 +59,8 @@ def zero_shot(items: Sequence[Item]) -> Prompts:
 def few_shot(plan: Plan, options: Options, data: Data, items: Sequence[Item], tokenizer: Tokenizer) -> Prompts:
     """Prompts with `options["shots"]` worked examples (default 5) and `options["instruction"]`, if given.
 
-    Raises `UserError` if there is no training row to show.
+    `options["form"]`: `chat`, `text`, or `auto` (chat turns where the tokenizer has a chat template and no row brings
+    special tokens of its own). Raises `UserError` if there is no training row to show, or no chat template for `chat`.
     """
     wanted = int(options.get("shots", DEFAULT_SHOTS))
     instruction = options.get("instruction") or None
@@ -68,7 +69,14 @@ def few_shot(plan: Plan, options: Options, data: Data, items: Sequence[Item], to
     specials = tuple(token for token in tokenizer.all_special_tokens if token)
     contents = [turn["content"] for one in (*asked, *(shot.asked for shot in shots)) for turn in one.turns]
     shown = f"{len(shots)} worked example{'' if len(shots) == 1 else 's'}"
-    if tokenizer.chat_template and not any(token in text for text in contents for token in specials):
+    form = options.get("form", "auto")
+    if form == "chat" and not tokenizer.chat_template:
+        raise UserError(
+            "the column 'prompted' asks for chat turns, but the tokenizer has no chat template",
+            help="set form: text under prompted in evaluation.compare",
+        )
+    marked = any(token in text for text in contents for token in specials)
+    if form == "chat" or (form == "auto" and tokenizer.chat_template and not marked):
         texts = _chats(tokenizer, instruction, shots, asked)
         form = f"chat turns: instruction, {shown}, question"
     else:

@@ -175,3 +175,13 @@ def test_no_row_to_show_is_an_error_that_says_so(prepared: Any) -> None:
     with pytest.raises(UserError, match="no training row that could be shown") as caught:
         few_shot(replace(plan, datasets=(dataset,)), {}, data, data.test, tokenizer)
     assert "shots: 0" in (caught.value.help or "")
+
+
+def test_the_form_can_be_chosen(prepared: Any) -> None:
+    plan, data, tokenizer = prepared()
+    text = few_shot(plan, {"shots": 1, "form": "text"}, data, data.test, tokenizer)
+    assert text.form == "text: 1 worked example as in training, question"
+    assert text.texts[0].count("### Response:") == 2
+    tokenizer.chat_template = None
+    with pytest.raises(UserError, match="no chat template"):
+        few_shot(plan, {"shots": 1, "form": "chat"}, data, data.test, tokenizer)

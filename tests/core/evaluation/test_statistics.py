@@ -41,9 +41,7 @@ def test_wilson_covers_95_per_cent(n: int) -> None:
     covered = []
     for p in GRID:
         weights = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
-        covered.append(
-            sum(w for k, w in enumerate(weights) if wilson(k, n)[0] - 1e-12 <= p <= wilson(k, n)[1] + 1e-12)
-        )
+        covered.append(sum(w for k, w in enumerate(weights) if wilson(k, n)[0] - 1e-12 <= p <= wilson(k, n)[1] + 1e-12))
     assert min(covered) > 0.90
     assert 0.93 < sum(covered) / len(covered) < 0.99
 
