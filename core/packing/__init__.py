@@ -15,8 +15,8 @@ Packing the data set, where a bin takes the place of a sample (`sample_packing: 
 
 Ask `supports_isolated_attention(config)` (and, of the loaded model, `probe_isolated_attention(model)`) first. The loss
 is `cross_entropy(target_logits(model, batch).float(), batch["target_ids"], reduction="sum")`, divided once by the
-number of targets of the whole step; or, never holding all logits,
-`trained_token_loss(target_hidden(model, batch), head, batch["target_ids"])`.
+number of targets of the whole step; or, never holding all logits (if `probe_chunked_head(model)` allows),
+`trained_token_loss(target_hidden(model, batch), head, batch["target_ids"], scale=..., softcap=...)`.
 
 Importing this package imports neither torch nor numpy.
 """
@@ -29,6 +29,7 @@ from core.packing.bins import epoch_order, first_fit_decreasing
 from core.packing.head import (
     kept_positions,
     logit_transform,
+    probe_chunked_head,
     target_hidden,
     target_logits,
     trained_token_loss,
@@ -53,6 +54,7 @@ __all__ = [
     "pack_dataset",
     "pack_step",
     "pair_cost_of",
+    "probe_chunked_head",
     "probe_isolated_attention",
     "supports_isolated_attention",
     "target_hidden",

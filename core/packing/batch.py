@@ -83,7 +83,7 @@ def attention_mask(reach: torch.Tensor, positions: torch.Tensor, window: int | N
     mask &= places[:, None] >= places[None, :]
     if window is not None:
         short = positions.to(torch.int32)
-        mask &= short[:, :, None] - short[:, None, :] < window
+        mask &= short[:, :, None] < (short + window)[:, None, :]
     return mask[:, None]
 
 

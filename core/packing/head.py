@@ -86,14 +86,46 @@ def target_hidden(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
 
 
 def logit_transform(config: Any) -> tuple[float, float | None]:
-    """(scale, softcap) that a model applies to its head's output: `softcap * tanh(scale * z / softcap)`."""
+    """(scale, softcap) that a model applies to its head's output: `softcap * tanh(scale * z / softcap)`.
+
+    Read from the names that transformers' families use; some do more, so ask `probe_chunked_head` of a model.
+    """
     config = text_config(config)
-    scale = 1.0
-    if getattr(config, "model_type", "").startswith("cohere"):
+    scale, family = 1.0, getattr(config, "model_type", "")
+    if family.startswith("cohere"):
         scale = getattr(config, "logit_scale", None) or 1.0
-    elif getattr(config, "logits_scaling", None):
-        scale = 1.0 / config.logits_scaling
+    elif family.startswith("granite"):  # hyperclovax multiplies by a value of the same name
+        scale = 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
     return scale, getattr(config, "final_logit_softcapping", None)
+
+
+def probe_chunked_head(model: Any) -> tuple[bool, str]:
+    """Whether `target_hidden`, the head and `logit_transform` make the model's own logits; else (False, reason).
+
+    Two forward passes of 8 tokens; all ranks of a distributed model must call it together.
+    """
+    import torch
+
+    config, training = unwrapped(model).config, model.training
+    device = next(model.parameters()).device
+    ids = torch.arange(1, 9, device=device)[None]
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "target_positions": torch.arange(8).to(device)}
+    model.eval()
+    try:
+        with torch.no_grad():
+            expected = target_logits(model, batch).float()
+            logits = unwrapped(model).get_output_embeddings()(target_hidden(model, batch)).float()
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        return False, f"the output head cannot be called apart from the model: {error}"
+    finally:
+        model.train(training)
+    scale, softcap = logit_transform(config)
+    logits *= scale
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    if logits.shape == expected.shape and (logits - expected).norm() <= 2e-2 * expected.norm():
+        return True, ""
+    return False, "the model changes its logits after the output head in a way of its own"
 
 
 def trained_token_loss(

@@ -65,12 +65,14 @@ def make_model(kind: str, attention: str, dtype: Any) -> Any:
         "gpt_neox": lambda: hf.GPTNeoXConfig(**shape, rotary_pct=0.5),
         "granite": lambda: hf.GraniteConfig(**grouped, logits_scaling=2.0),
         "cohere": lambda: hf.CohereConfig(**grouped, logit_scale=0.25),
+        "hyperclovax": lambda: hf.HyperCLOVAXConfig(**grouped, logits_scaling=3.0),
         "gpt2": lambda: hf.GPT2Config(vocab_size=WORDS, n_embd=16, n_layer=2, n_head=2, **no_dropout),
         "gpt_oss": lambda: hf.GptOssConfig(
             **grouped, head_dim=4, sliding_window=WINDOW, **layers, num_local_experts=2, num_experts_per_tok=1
         ),
         "qwen3_next": lambda: hf.Qwen3NextConfig(**grouped, layer_types=["linear_attention", "full_attention"]),
         "mamba": lambda: hf.MambaConfig(vocab_size=WORDS, hidden_size=16, num_hidden_layers=2),
+        "rwkv": lambda: hf.RwkvConfig(vocab_size=WORDS, hidden_size=16, num_hidden_layers=2),
         "bloom": lambda: hf.BloomConfig(vocab_size=WORDS, hidden_size=16, n_layer=2, n_head=2),
     }[kind]()
     config._attn_implementation = attention

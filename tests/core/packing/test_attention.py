@@ -17,7 +17,12 @@ def test_models_that_keep_rows_apart_pass_the_probe(kind):
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("mamba", "carries state"), ("qwen3_next", "'linear_attention'"), ("bloom", "storage order")],
+    [
+        ("mamba", "'linear_attention'"),
+        ("rwkv", "carries state"),
+        ("qwen3_next", "'linear_attention'"),
+        ("bloom", "storage order"),
+    ],
 )
 def test_models_that_cannot_say_why_and_fail_the_probe(kind, words):
     model = make_model(kind, "eager", torch.float32)

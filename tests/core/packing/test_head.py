@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from core.packing import collate_bins, kept_positions, lay_out_rows, target_hidden, target_logits, trained_token_loss
+from core.packing import (
+    collate_bins,
+    kept_positions,
+    lay_out_rows,
+    probe_chunked_head,
+    target_hidden,
+    target_logits,
+    trained_token_loss,
+)
 from tests.core.packing.packing_cases import make_model, ragged_rows
 
 
@@ -90,7 +98,6 @@ def test_one_column_list_serves_models_that_take_no_flags(monkeypatch):
     model, rows = make_model("llama", "sdpa", torch.float32), ragged_rows(0)
     batch = collate_bins([lay_out_rows(rows[:6]), lay_out_rows(rows[6:])], model.config)
     flags = target_logits(model, batch)
-    kept = sys.modules[type(model).__module__].slice_logits_to_keep
     monkeypatch.delattr(sys.modules[type(model).__module__], "slice_logits_to_keep")
     assert "logits_to_keep" in kept_positions(model, batch)[0]
     assert kept_positions(model, batch)[0]["logits_to_keep"].ndim == 1
@@ -98,6 +105,19 @@ def test_one_column_list_serves_models_that_take_no_flags(monkeypatch):
     monkeypatch.undo()
     logits = model(**inputs).logits
     torch.testing.assert_close(logits.reshape(-1, logits.shape[-1])[index], flags)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "granite", "cohere", "gpt_neox", "gpt2"])
+def test_the_head_of_known_families_can_be_called_apart(kind):
+    model = make_model(kind, "eager", torch.float32)
+    assert probe_chunked_head(model) == (True, "")
+    assert model.training
+
+
+def test_a_model_with_logits_of_its_own_making_is_found_out():
+    supported, reason = probe_chunked_head(make_model("hyperclovax", "eager", torch.float32))
+    assert not supported
+    assert "after the output head" in reason
 
 
 def test_a_head_that_something_else_replaced_is_left_alone():
