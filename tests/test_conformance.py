@@ -12,14 +12,39 @@ from core.host import BUILTINS
 from core.testing.conformance import check_plugin
 
 MESSAGES = [{"role": "user", "content": "Is 2 even?"}, {"role": "assistant", "content": "yes"}]
+ALPACA = {"instruction": "Answer with yes or no.", "input": "Is 2 even?", "output": "yes"}
+ORCA = {"system_prompt": "Be brief.", "question": "Is 2 even?", "response": "yes"}
+CONTEXT = {"article": "Two is even.", "context": "Two is even.", "question": "Is 2 even?", "answer": "yes"}
+CHOICES = {"question": "Is 2 even?", "choices": ["yes", "no"], "solution": "yes"}
 ROWS: dict[str, dict[str, Any]] = {
-    "alpaca": {"instruction": "Answer with yes or no.", "input": "Is 2 even?", "output": "yes"},
+    **dict.fromkeys(("alpaca_chat", "alpaca_chat.load_concise", "alpaca_chat.load_no_prompt"), ALPACA),
+    **dict.fromkeys(("alpaca_instruct", "alpaca_instruct.load_no_prompt", "user_defined"), ALPACA),
+    **{
+        f"alpaca_w_system{suffix}": {**ALPACA, "system": "Be brief."} for suffix in ("", ".load_chat", ".load_instruct")
+    },
+    **dict.fromkeys(("alpaca_w_system.load_open_orca", "alpaca_w_system.load_open_orca_chatml", "orcamini"), ORCA),
+    **dict.fromkeys(("context_qa", "context_qa.load_v2", "alpaca_chat.load_qa"), CONTEXT),
+    **dict.fromkeys(("explainchoice", "concisechoice"), CHOICES),
+    "context_qa.load_404": {"article": "Two is even.", "unanswerable_question": "Is 3 even?"},
+    "alpaca_chat.load_camel_ai": {"message_1": "Is 2 even?", "message_2": "yes"},
+    "summarizetldr": {"article": "Two is even. It is.", "summary": "Two is even."},
+    "jeopardy": {"category": "numbers", "question": "The first even number", "answer": "two"},
+    "oasst": {"INSTRUCTION": "Is 2 even?", "RESPONSE": "yes"},
+    "gpteacher": {"instruction": "Is 2 even?", "input": "", "response": "yes"},
+    "reflection": {**ALPACA, "reflection": "It is.", "corrected": "yes"},
+    "metharme": {"prompt": "Is 2 even?\n", "generation": "yes"},
+    "pretokenised": {"input_ids": [5, 6, 7], "labels": [-100, 6, 7], "attention_mask": [1, 1, 1]},
+    "alpaca": ALPACA,
     "chat_template": {"messages": MESSAGES},
     "chat_template.default": {"messages": MESSAGES},
     "completion": {"text": "Two is even."},
     "input_output": {"segments": [{"label": False, "text": "Is 2 even?\n"}, {"label": True, "text": "yes"}]},
 }
-OPTIONS: dict[str, dict[str, Any]] = {"json_field": {"field": "chapter"}, "format_compliance": {"regex": "yes|no"}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "json_field": {"field": "chapter"},
+    "format_compliance": {"regex": "yes|no"},
+    "user_defined": {"format": "Q: {instruction}\n{input}\nA:\n"},
+}
 REFERENCES = {"json_field": '{"chapter": "Diseases of the respiratory system"}'}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from core.check.defaults import TOKENISED
+from core.check.foreign import ForeignKeys
 from core.check.names import did_you_mean
 from core.check.schema import ITEM_LISTS, find_component
 from core.errors import Problem
@@ -16,7 +18,7 @@ from core.types import KeyPath
 NO_LOGGER = ("none", "all")
 
 
-def component_problems(recipe: Recipe, host: Host) -> Iterator[Problem]:
+def component_problems(recipe: Recipe, host: Host, foreign: ForeignKeys) -> Iterator[Problem]:
     """An error for every name that no plugin offers, with what is there."""
     yield from _name(recipe.values.get("adapter"), ("adapter",), "adapter", host.adapters)
     yield from _name(recipe.values.get("trainer"), ("trainer",), "trainer", host.trainers)
@@ -27,15 +29,19 @@ def component_problems(recipe: Recipe, host: Host) -> Iterator[Problem]:
         for index, entry in enumerate(entries if isinstance(entries, list) else ()):
             name = entry.get("type") if isinstance(entry, Mapping) else None
             place: KeyPath = (*path, index, "type")
-            if isinstance(name, Mapping):
+            if name == TOKENISED and place not in recipe.positions:
                 yield Problem(
-                    f"a {kind.kind} written out as a map is not supported yet",
+                    f"{'.'.join(map(str, place[:-1]))!r} has no type: its rows are taken to hold token ids",
                     key=place,
-                    at="value",
-                    help=f"name one of: {', '.join(sorted(getattr(host, kind.table)))}",
+                    severity="warning",
+                    help=f"name the format of the rows, such as alpaca or chat_template; {TOKENISED} if they do",
                 )
-            elif find_component(host, kind.table, name) is None:
-                yield from _name(name, place, kind.kind, getattr(host, kind.table))
+            if find_component(host, kind.table, name) is None:
+                known = foreign.keys.get(f"datasets[].type: {name}") if kind.table == "formats" else None
+                if known:
+                    yield Problem(f"{known['note']}: {name!r}", key=place, at="value", help=known["use"])
+                else:
+                    yield from _name(name, place, kind.kind, getattr(host, kind.table))
     yield from _mismatches(recipe, host)
     named = recipe.values.get("report_to")
     for index, name in enumerate(named if isinstance(named, list) else [named]):
@@ -47,7 +53,9 @@ def component_problems(recipe: Recipe, host: Host) -> Iterator[Problem]:
 def _name(name: Any, place: KeyPath, kind: str, table: Mapping[str, Any]) -> Iterator[Problem]:
     if not isinstance(name, str) or not name or name in table:
         return
-    there = f"there are: {', '.join(sorted(table))}" if table else "none is installed"
+    # the variants of a component are named after it, with a dot
+    shown = [one for one in sorted(table) if one.partition(".")[0] not in table or "." not in one]
+    there = f"there are: {', '.join(shown)}" if table else "none is installed"
     near = did_you_mean(name, table)
     advice = (
         f"{near} {there}"

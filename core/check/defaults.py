@@ -7,13 +7,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from core.check.names import parted_style
 from core.check.owners import taking_part, used_keys
 from core.check.paths import resolve_input_path
 from core.check.schema import ITEM_LISTS, find_component, fit_schema
 from core.host import Host
 from core.overrides import COMMAND_LINE
 from core.recipe import Recipe
+from core.sharing.variables import expand
 from core.types import KeyPath, Options, Schema
+
+# formats that a recipe picks without their names: written out as a map, and not at all
+WRITTEN_OUT, TOKENISED = "user_defined", "pretokenised"
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -40,15 +45,17 @@ def resolve_defaults(recipe: Recipe, host: Host) -> Recipe:
     return replace(recipe, defaults=defaults)
 
 
-def item_options(options_schema: Schema, item: Mapping[str, Any], recipe: Recipe) -> Options:
-    """The options of one entry of `datasets` or `evaluation.metrics`: what it sets, then the recipe's own key for an
-    option marked `x-inherit`, then the option's default. Keys that all entries share (`path`, `split`) are kept; files
-    of options marked `x-path` become absolute paths."""
+def item_options(options_schema: Schema, item: Mapping[str, Any], recipe: Recipe, key: KeyPath = ()) -> Options:
+    """The options of one entry of `datasets` or `evaluation.metrics`, which stands at `key`: what it sets, then the
+    recipe's own key for an option marked `x-inherit`, then the option's default. Keys that all entries share (`path`,
+    `split`) are kept; files of options marked `x-path` become absolute paths."""
     options: dict[str, Any] = {}
     for name, schema in options_schema.items():
         if schema.get("x-path") and isinstance(item.get(name), str):
-            item = {**item, name: resolve_input_path(item[name], recipe.path.parent)}
+            item = {**item, name: resolve_input_path(item[name], recipe.folder_of((*key, name)))}
         inherited = recipe[name] if schema.get("x-inherit") else None
+        if schema.get("x-path") and isinstance(inherited, str):
+            inherited = resolve_input_path(inherited, recipe.folder_of((name,)))
         value = inherited if inherited is not None else copy.deepcopy(schema.get("default"))
         if value is not None:
             options[name] = value
@@ -62,6 +69,8 @@ def typed(recipe: Recipe, host: Host) -> Recipe:
     strategy is "no", and `chat_template.default` is the format's own name.
     """
     schema = fit_schema(host, recipe.values)
+    recipe = expand(recipe, schema)
+    positions: dict[KeyPath, Any] = {}
     values = {
         key: _typed(value, schema["properties"].get(key, {}), (key,), recipe) for key, value in recipe.values.items()
     }
@@ -69,13 +78,40 @@ def typed(recipe: Recipe, host: Host) -> Recipe:
         entries: Any = values
         for part in path:
             entries = entries.get(part) if isinstance(entries, dict) else None
-        for entry in entries if isinstance(entries, list) else ():
-            if isinstance(entry, dict):
-                component = find_component(host, kind.table, entry.get("type"))
-                if component is not None:
-                    entry["type"] = component.name
-                    _adopt_older_names(entry, component.options_schema)
-    return replace(recipe, values=values)
+        for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+            if not isinstance(entry, dict):
+                continue
+            if kind.table == "formats":
+                positions |= _adopt_written_out(entry, (*path, index), recipe, host)
+            component = find_component(host, kind.table, entry.get("type"))
+            if component is not None:
+                _, style = parted_style(entry["type"])
+                entry["type"] = component.name
+                if style:
+                    entry.setdefault("prompt_style", style)
+                _adopt_older_names(entry, component.options_schema)
+    return replace(recipe, values=values, positions={**recipe.positions, **positions})
+
+
+def _adopt_written_out(entry: dict[str, Any], place: KeyPath, recipe: Recipe, host: Host) -> dict[KeyPath, Any]:
+    """A format written out as a map under `type`, or none at all, under its own name; returns where its options stand.
+
+    A data set without a `type` holds token ids, in recipes for axolotl.
+    """
+    written = entry.get("type")
+    if isinstance(written, dict) and WRITTEN_OUT in host.formats:
+        entry["type"] = WRITTEN_OUT
+        for key, value in written.items():
+            entry.setdefault(key, value)
+        return {(*place, key): recipe.positions[(*place, "type", key)] for key in written}
+    if (
+        written is None
+        and place[0] != "evaluation"
+        and isinstance(entry.get("path"), str)
+        and TOKENISED in host.formats
+    ):
+        entry["type"] = TOKENISED
+    return {}
 
 
 def _adopt_older_names(entry: dict[str, Any], options: Schema) -> None:

@@ -64,9 +64,19 @@ SYNONYMS = {
 
 
 def find_format(name: str, host: Host) -> DatasetFormat | None:
-    """The data set format called `name`, also as `name.default`; None if there is none."""
+    """The data set format called `name`, also as `name.default` or `name:style`; None if there is none."""
+    name, style = parted_style(name)
     base, _, suffix = name.rpartition(".")
-    return host.formats.get(name) or (host.formats.get(base) if suffix in _ORDINARY else None)
+    found = host.formats.get(name) or (host.formats.get(base) if suffix in _ORDINARY else None)
+    if found and style and style not in found.options_schema.get("prompt_style", {}).get("enum", ()):
+        return None
+    return found
+
+
+def parted_style(name: str) -> tuple[str, str]:
+    """`alpaca:chat` as the format's name and the style of its prompt; the style is empty where none is named."""
+    base, _, style = name.partition(":")
+    return base, style
 
 
 def suggest(word: str, candidates: Iterable[str]) -> str | None:

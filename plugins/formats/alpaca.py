@@ -1,6 +1,7 @@
 """The `alpaca` format: an instruction, perhaps an input, and the output to learn.
 
-The two prompts are those of Stanford Alpaca, ending in a line break as axolotl has them.
+The two prompts are those of Stanford Alpaca, ending in a line break as axolotl has them. `alpaca:chat` and the like
+write the same texts in another style, see `prompt_style`.
 """
 
 from __future__ import annotations
@@ -8,22 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from core import DatasetFormat, Example, RowError, Segment, hookimpl, load_fragment
+from core import DatasetFormat, Example, RowError, hookimpl, load_fragment
 from core.data.formats import end_of_text, optional_text_field, text_field
+from plugins.formats.instruction import Parts, example, prompt_text
+from plugins.formats.instruction.prompts import ALPACA
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-WITH_INPUT = (
-    "Below is an instruction that describes a task, paired with an input that provides further context. "
-    "Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
-)
-WITHOUT_INPUT = (
-    "Below is an instruction that describes a task. "
-    "Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Response:\n"
-)
 
 
 def render(row: Mapping[str, Any], options: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[Example]:
@@ -34,17 +26,9 @@ def render(row: Mapping[str, Any], options: Mapping[str, Any], tokenizer: PreTra
         raise RowError(f"row has no field {input_field!r}; it has: {', '.join(row)}", field=input_field)
     context = optional_text_field(row, input_field)
     output = text_field(row, options.get("field_output", "output"))
-    # one pass over the template, so that braces in the row's own text are left alone
-    prompt = (WITH_INPUT if context else WITHOUT_INPUT).format(instruction=instruction, input=context)
-    return [
-        Example(
-            [
-                Segment(prompt, trained=bool(options.get("train_on_inputs"))),
-                Segment(output, trained=True, answer=True),
-                Segment(end_of_text(tokenizer), trained=True),
-            ]
-        )
-    ]
+    prompt = ALPACA[options.get("prompt_style") or "instruct"]
+    text = prompt_text(prompt, Parts(instruction, output, context))
+    return [example(text, output, end_of_text(tokenizer), train_on_inputs=bool(options.get("train_on_inputs")))]
 
 
 @hookimpl
