@@ -10,7 +10,14 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from core.packing import logit_transform, target_hidden, target_logits, trained_token_loss, unwrapped
+from core.packing import (
+    logit_transform,
+    probe_chunked_head,
+    target_hidden,
+    target_logits,
+    trained_token_loss,
+    unwrapped,
+)
 
 CHUNKED_FROM = 2**23  # logits (targets x vocabulary) in a micro batch from which they are never all held at once
 
@@ -29,7 +36,8 @@ def head_of(model: Any, *, chunked: bool = False) -> Head:
     inner = unwrapped(model)
     positions = "position_ids" in inspect.signature(inner.forward).parameters
     output = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
-    return Head(positions, chunked=chunked and isinstance(output, torch.nn.Linear) and "forward" not in vars(output))
+    chunked = chunked and isinstance(output, torch.nn.Linear) and "forward" not in vars(output)
+    return Head(positions, chunked=chunked and probe_chunked_head(model)[0])
 
 
 def summed_loss(model: Any, batch: Mapping[str, Any], head: Head) -> torch.Tensor:
