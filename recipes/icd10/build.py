@@ -1,7 +1,7 @@
 """Build the quickstart's data: a diagnosis in, the title of its ICD-10-CM chapter as JSON out.
 
-Reads the ICD-10-CM tabular list out of the package simple-icd-10-cm and writes `train.jsonl`, `test.jsonl` and
-`answer.schema.json` beside this file (or into the folder given with `--out`). The counts it prints are those in
+Reads the ICD-10-CM tabular list out of the package simple-icd-10-cm and writes `train.jsonl`, `validation.jsonl`,
+`test.jsonl` and `answer.schema.json` beside this file (or into the folder given with `--out`). The counts it prints are those in
 README.md. The same package version always gives the same bytes: nothing is drawn with a random number generator,
 rows are drawn by a hash of the seed and their text.
 
@@ -28,7 +28,8 @@ from typing import Any
 PACKAGE, VERSION = "simple-icd-10-cm", "1.5.0"
 RELEASE = "ICD-10-CM, fiscal year 2026, release of April 2026"
 SEED = 2026
-TRAIN_PER_CHAPTER = 60
+TRAIN_PER_CHAPTER = 68
+VALIDATION_PER_CHAPTER = 5
 TEST_PER_CHAPTER = 5
 NEAR_DUPLICATE = 0.6
 MAX_CHARS = 90
@@ -73,6 +74,7 @@ class Built:
 
     titles: list[str]
     train: list[Entry]
+    validation: list[Entry]
     test: list[Entry]
     counts: dict[str, int]
 
@@ -190,6 +192,19 @@ def choose_test(candidates: list[Entry], chapter: int) -> list[Entry]:
     return chosen
 
 
+def choose_validation(candidates: list[Entry], test: list[Entry], chapter: int) -> list[Entry]:
+    """Choose a chapter's validation terms as the test's were chosen, unlike every test term; a chapter too small for
+    both has none."""
+    taken = [trigrams(entry.text) for entry in test]
+    chosen: list[Entry] = []
+    for entry in round_the_categories(entry for entry in candidates if entry.chapter == chapter):
+        own = trigrams(entry.text)
+        if len(chosen) < VALIDATION_PER_CHAPTER and all(similarity(own, other) < NEAR_DUPLICATE for other in taken):
+            chosen.append(entry)
+            taken.append(own)
+    return chosen if len(chosen) == VALIDATION_PER_CHAPTER else []
+
+
 def choose_train(pool: list[Entry], chapter: int) -> list[Entry]:
     """Choose the train rows of a chapter: categories first, then subcategories; no two alike."""
     chosen: list[Entry] = []
@@ -204,37 +219,41 @@ def choose_train(pool: list[Entry], chapter: int) -> list[Entry]:
 
 
 def build() -> Built:
-    """Choose the test terms, take everything like them out of the train pool, then choose the train rows."""
+    """Choose the test terms, then the validation terms, take everything like them out of the pool, choose the train rows."""
     titles, descriptions, terms = read(load_package())
     ambiguous = several_chapters(descriptions + terms)
     fit = [entry for entry in terms if fits_the_test(entry) and words(entry.text) not in ambiguous]
-    test = [entry for chapter in range(1, len(titles) + 1) for entry in choose_test(fit, chapter)]
+    chapters = range(1, len(titles) + 1)
+    test = [entry for chapter in chapters for entry in choose_test(fit, chapter)]
+    validation = [entry for chapter in chapters for entry in choose_validation(fit, test, chapter)]
 
     readable = [
         entry
         for entry in descriptions
         if len(entry.text) <= MAX_CHARS and entry.code not in entry.text and words(entry.text) not in ambiguous
     ]
-    test_forms = {words(entry.text) for entry in test}
-    test_pieces = [trigrams(entry.text) for entry in test]
-    not_equal = [entry for entry in readable if words(entry.text) not in test_forms]
+    held_out = [*test, *validation]
+    held_out_forms = {words(entry.text) for entry in held_out}
+    held_out_pieces = [trigrams(entry.text) for entry in held_out]
+    not_equal = [entry for entry in readable if words(entry.text) not in held_out_forms]
     pool = []
     for entry in not_equal:
         own = trigrams(entry.text)
-        if all(similarity(own, other) < NEAR_DUPLICATE for other in test_pieces):
+        if all(similarity(own, other) < NEAR_DUPLICATE for other in held_out_pieces):
             pool.append(entry)
-    train = [entry for chapter in range(1, len(titles) + 1) for entry in choose_train(pool, chapter)]
+    train = [entry for chapter in chapters for entry in choose_train(pool, chapter)]
     counts = {
         "descriptions of categories and four-character subcategories": len(descriptions),
         "left after dropping long, self-referring and ambiguous ones": len(readable),
-        "removed as exact duplicates of a test term": len(readable) - len(not_equal),
-        "removed as near duplicates of a test term": len(not_equal) - len(pool),
+        "removed as exact duplicates of a held-out term": len(readable) - len(not_equal),
+        "removed as near duplicates of a held-out term": len(not_equal) - len(pool),
         "train rows": len(train),
         "inclusion terms": len(terms),
         "inclusion terms fit for the test": len(fit),
+        "validation rows": len(validation),
         "test rows": len(test),
     }
-    return Built(titles, round_the_chapters(train), round_the_chapters(test), counts)
+    return Built(titles, round_the_chapters(train), round_the_chapters(validation), round_the_chapters(test), counts)
 
 
 def load_package() -> ModuleType:
@@ -285,21 +304,23 @@ def write(path: Path, text: str) -> None:
 def counts_table(built: Built) -> str:
     """Render the counts as two Markdown tables."""
     lines = ["| step | rows |", "|---|---:|", *(f"| {step} | {number:,} |" for step, number in built.counts.items())]
-    lines += ["", "| chapter | train | test |", "|---|---:|---:|"]
+    lines += ["", "| chapter | train | validation | test |", "|---|---:|---:|---:|"]
     for number, title in enumerate(built.titles, start=1):
-        train, test = (sum(e.chapter == number for e in entries) for entries in (built.train, built.test))
-        lines.append(f"| {title} | {train} | {test} |")
+        parts = (built.train, built.validation, built.test)
+        train, validation, test = (sum(entry.chapter == number for entry in part) for part in parts)
+        lines.append(f"| {title} | {train} | {validation} | {test} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Build the three files and print the counts."""
+    """Build the four files and print the counts."""
     parser = argparse.ArgumentParser(description="Build the ICD-10-CM data of the quickstart recipe.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to (default: here)")
     out: Path = parser.parse_args().out
     built = build()
     out.mkdir(parents=True, exist_ok=True)
     write(out / "train.jsonl", rows(built.train, built.titles))
+    write(out / "validation.jsonl", rows(built.validation, built.titles))
     write(out / "test.jsonl", rows(built.test, built.titles))
     write(out / "answer.schema.json", json.dumps(answer_schema(built.titles), indent=2, ensure_ascii=False) + "\n")
     print(f"source: {RELEASE} (package {PACKAGE} {VERSION})")

@@ -18,7 +18,7 @@ import jsonschema
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "icd10"
-FILES = ("train.jsonl", "test.jsonl", "answer.schema.json")
+FILES = ("train.jsonl", "validation.jsonl", "test.jsonl", "answer.schema.json")
 SPECIAL = "Codes for special purposes"  # a chapter of three codes
 
 
@@ -29,6 +29,11 @@ def read_rows(name: str) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def train() -> list[dict[str, str]]:
     return read_rows("train.jsonl")
+
+
+@pytest.fixture(scope="module")
+def validation() -> list[dict[str, str]]:
+    return read_rows("validation.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -102,26 +107,38 @@ def test_train_is_balanced(train: list[dict[str, str]], schema: dict[str, Any]) 
     assert 1000 <= len(train) <= 1500
     assert set(counts) == set(schema["properties"]["chapter"]["enum"])
     assert counts.pop(SPECIAL) == 3
-    assert set(counts.values()) == {60}
+    assert set(counts.values()) == {68}
 
 
 def test_test_has_five_rows_of_each_chapter(held_out: list[dict[str, str]], schema: dict[str, Any]) -> None:
     assert Counter(map(chapter, held_out)) == dict.fromkeys(schema["properties"]["chapter"]["enum"], 5)
 
 
+def test_validation_has_five_rows_of_each_chapter_but_the_smallest(
+    validation: list[dict[str, str]], schema: dict[str, Any]
+) -> None:
+    expected = dict.fromkeys(schema["properties"]["chapter"]["enum"], 5)
+    del expected[SPECIAL]
+    assert Counter(map(chapter, validation)) == expected
+
+
 def test_any_first_rows_are_balanced(train: list[dict[str, str]], held_out: list[dict[str, str]]) -> None:
     assert len(set(map(chapter, train[:22]))) == len(set(map(chapter, held_out[:22]))) == 22
 
 
-def test_no_row_comes_twice(train: list[dict[str, str]], held_out: list[dict[str, str]], build: ModuleType) -> None:
-    assert len({build.words(row["input"]) for row in train + held_out}) == len(train + held_out)
-
-
-def test_no_train_row_is_like_a_test_row(
-    train: list[dict[str, str]], held_out: list[dict[str, str]], build: ModuleType
+def test_no_row_comes_twice(
+    train: list[dict[str, str]], validation: list[dict[str, str]], held_out: list[dict[str, str]], build: ModuleType
 ) -> None:
-    known = [(row["input"], build.trigrams(row["input"])) for row in train]
-    for row in held_out:
+    everything = train + validation + held_out
+    assert len({build.words(row["input"]) for row in everything}) == len(everything)
+
+
+@pytest.mark.parametrize(
+    ("known_rows", "new_rows"), [("train", "test"), ("train", "validation"), ("validation", "test")]
+)
+def test_no_row_is_like_one_of_another_part(known_rows: str, new_rows: str, build: ModuleType) -> None:
+    known = [(row["input"], build.trigrams(row["input"])) for row in read_rows(f"{known_rows}.jsonl")]
+    for row in read_rows(f"{new_rows}.jsonl"):
         own = build.trigrams(row["input"])
         for text, pieces in known:
             # Written out here rather than called, so that a fault in the script cannot hide itself.
