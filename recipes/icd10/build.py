@@ -1,8 +1,8 @@
 """Build the quickstart's data: a diagnosis in, the title of its ICD-10-CM chapter as JSON out.
 
 Reads the ICD-10-CM tabular list out of the package simple-icd-10-cm and writes `train.jsonl`, `validation.jsonl`,
-`test.jsonl` and `answer.schema.json` beside this file (or into the folder given with `--out`). The counts it prints are those in
-README.md. The same package version always gives the same bytes: nothing is drawn with a random number generator,
+`test.jsonl` and `answer.schema.json` beside this file (or into the folder given with `--out`). The counts it prints
+are those in README.md. The same package version always gives the same bytes: nothing is drawn with a random number generator,
 rows are drawn by a hash of the seed and their text.
 
     pip install simple-icd-10-cm==1.5.0
@@ -219,7 +219,7 @@ def choose_train(pool: list[Entry], chapter: int) -> list[Entry]:
 
 
 def build() -> Built:
-    """Choose the test terms, then the validation terms, take everything like them out of the pool, choose the train rows."""
+    """Choose test and validation terms, take all that is like them out of the pool, then choose the train rows."""
     titles, descriptions, terms = read(load_package())
     ambiguous = several_chapters(descriptions + terms)
     fit = [entry for entry in terms if fits_the_test(entry) and words(entry.text) not in ambiguous]
