@@ -38,7 +38,7 @@ class Packing:
 
 
 def pack_dataset(
-    rows: Iterable[Mapping[str, Any]], sequence_len: int, *, share_prefixes: bool = True, min_shared: int = 8
+    rows: Iterable[Mapping[str, Any]], sequence_len: int, *, share_prefixes: bool = True, min_shared: int = 1
 ) -> Packing:
     """Pack all rows (`input_ids`, `labels`) into bins of at most `sequence_len` stored tokens, no row split.
 

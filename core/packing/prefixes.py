@@ -103,7 +103,7 @@ def _any_row(node: Node) -> int:
     return node.rows[0]
 
 
-def fill_bins(rows: Sequence[TracedRow], capacity: int, *, share: bool, min_shared: int = 8) -> list[list[int]]:
+def fill_bins(rows: Sequence[TracedRow], capacity: int, *, share: bool, min_shared: int = 1) -> list[list[int]]:
     """Row indices of each bin, so that no bin stores more than `capacity` tokens; rows without tokens are left out.
 
     Bins are filled from the leaves of the prefix tree upwards, first-fit-decreasing at every node, so that rows which
