@@ -2,8 +2,8 @@
 
 Reads the ICD-10-CM tabular list out of the package simple-icd-10-cm and writes `train.jsonl`, `validation.jsonl`,
 `test.jsonl` and `answer.schema.json` beside this file (or into the folder given with `--out`). The counts it prints
-are those in README.md. The same package version always gives the same bytes: nothing is drawn with a random number generator,
-rows are drawn by a hash of the seed and their text.
+are those in README.md. The same package version always gives the same bytes: nothing is drawn with a random number
+generator, rows are drawn by a hash of the seed and their text.
 
     pip install simple-icd-10-cm==1.5.0
     python recipes/icd10/build.py
