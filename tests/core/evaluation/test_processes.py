@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 def run(folder: Path, model: Path, processes: int, weights: str = "whole") -> dict[str, Any]:
     folder.mkdir()
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command = [sys.executable, *(launch if processes > 1 else []), str(SCRIPT), str(model), str(folder), weights]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
     environment |= {
