@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 from core import __version__
 from core.errors import RecipeError, UserError
 from core.launched import leave_exit_code, note_start, rank_of, under_bare_launcher
+from core.sharing.packages import looks_packaged
 
 if TYPE_CHECKING:
     from core.recipe import Recipe
 
-COMMANDS = ("run", "launch", "check", "plugins", "schema", "report")
+COMMANDS = ("run", "launch", "check", "show", "diff", "recipes", "plugins", "schema", "report")
 USER_ERROR = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -144,7 +145,8 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _may_be_recipe(argument: str) -> bool:
     """Whether a first argument that is no command stands for a recipe (or an option of `run` before it)."""
-    return argument.startswith("-") or argument.endswith((".yml", ".yaml")) or Path(argument).is_file()
+    named = argument.endswith((".yml", ".yaml")) or looks_packaged(argument)
+    return argument.startswith("-") or named or Path(argument).is_file()
 
 
 def _command(name: str) -> ModuleType:

@@ -27,6 +27,7 @@ def render_problems(problems: Sequence[Problem], recipe: Recipe, *, colour: bool
         colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     ordered = located(list(problems), recipe)
     texts = {str(recipe.path): recipe.text.splitlines()} if recipe.text else {}
+    texts |= {file: source.text.splitlines() for file, source in recipe.sources.items()}
     blocks = [_render(problem, recipe, texts, colour) for problem in ordered]
     return "\n".join([*blocks, counts(ordered)])
 
@@ -55,6 +56,8 @@ def _render(problem: Problem, recipe: Recipe, texts: dict[str, list[str]], colou
         name = source.partition("=")[0] if place.file == COMMAND_LINE and place.column == 1 else None
         shown, start, length = _window(source, place.column - 1, None if name is None else len(name))
         lines += [f"    {shown}", f"    {' ' * start}{paint('^' * length, 'mark')}"]
+    if place.file in recipe.sources and (chain := recipe.sources[place.file].chain):
+        lines.append(f"    extended by {', '.join(f'{_plain(entry.file)}:{entry.line}' for entry in chain)}")
     if problem.help:
         lines.append(f"    {paint('help:', 'help')} {_plain(problem.help)}")
     return "\n".join(lines)

@@ -56,7 +56,7 @@ def make_plan(
         if dataset.format.kind != trainer.kind
     ]
     try:
-        base_model = resolve_base_model(recipe["base_model"], recipe.path.parent)
+        base_model = resolve_base_model(recipe["base_model"], recipe.folder_of(("base_model",)))
     except UserError as error:
         mismatches.append(Problem(error.message, key=("base_model",), at="value", help=error.help))
     if mismatches:
@@ -89,9 +89,9 @@ def _datasets(recipe: Recipe, host: Host, *path: str) -> tuple[DatasetPlan, ...]
         found = host.formats[entry["type"]]
         plans.append(
             DatasetPlan(
-                path=resolve_input_path(entry["path"], recipe.path.parent),
+                path=resolve_input_path(entry["path"], recipe.folder_of((*key, "path"))),
                 format=found,
-                options=item_options(found.options_schema, entry, recipe),
+                options=item_options(found.options_schema, entry, recipe, key),
                 key=key,
             )
         )
@@ -111,20 +111,14 @@ def _evaluation(recipe: Recipe, host: Host) -> EvaluationPlan:
 
 
 def _metrics(recipe: Recipe, host: Host, entries: Sequence[Mapping[str, Any]]) -> tuple[MetricPlan, ...]:
-    """The requested metrics; the second of a type is called `type-2`, and so on. An option marked `x-path` is a file
-    beside the recipe."""
+    """The requested metrics; the second of a type is called `type-2`, and so on."""
     seen: dict[str, int] = {}
     metrics = []
-    for entry in entries:
+    for index, entry in enumerate(entries):
         evaluator = host.evaluators[entry["type"]]
         seen[evaluator.name] = seen.get(evaluator.name, 0) + 1
         name = evaluator.name if seen[evaluator.name] == 1 else f"{evaluator.name}-{seen[evaluator.name]}"
-        options = {
-            key: resolve_input_path(value, recipe.path.parent)
-            if isinstance(value, str) and evaluator.options_schema.get(key, {}).get("x-path")
-            else value
-            for key, value in item_options(evaluator.options_schema, entry, recipe).items()
-        }
+        options = item_options(evaluator.options_schema, entry, recipe, ("evaluation", "metrics", index))
         metrics.append(MetricPlan(name, evaluator, options))
     return tuple(metrics)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,18 +11,44 @@ from typing import Any
 from core.errors import Position, Problem, RecipeError
 from core.types import KeyPath
 
-MAX_BYTES = 1_000_000
+
+@dataclass(frozen=True)
+class Source:
+    """One of the files that a recipe is made of.
+
+    file: what messages call it, as in `Position.file`. folder: where its relative paths start; None for a file that was
+    fetched and has no folder here. root: the package it came in, which its paths may not leave. address: what was asked
+    for, where that is not a path. chain: the `extends` entries that led here, the nearest first.
+    """
+
+    file: str
+    text: str
+    folder: Path | None
+    root: Path | None = None
+    address: str | None = None
+    chain: tuple[Position, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """The same for the same file, however it was addressed."""
+        return self.address or os.path.realpath(self.file)
+
+    @property
+    def contained(self) -> bool:
+        """Whether the file came from elsewhere, and so may not name files of this machine."""
+        return self.root is not None or self.folder is None
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A recipe's text and values.
 
-    values: what the file (and `--set`) says; null entries are absent. defaults: what the schemas supply for keys that
-    are absent; both are read by `recipe[key]`, which gives None for a key that is neither.
+    values: what the file, its bases and `--set` say; null entries are absent. defaults: what the schemas supply for
+    keys that are absent; both are read by `recipe[key]`, which gives None for a key that is neither.
     positions: where each key path stands: `positions[path]` is (place of the key, place of the value); null entries
     keep theirs. overrides: the `--set` texts, in order. problems: found while reading (duplicate keys); `check_recipe`
-    reports them with its own.
+    reports them with its own. sources: the files read, this one and its bases, by the name that positions give them.
+    written: the text with `${NAME}` in it, for each value in which a variable was replaced.
     """
 
     path: Path
@@ -31,6 +58,8 @@ class Recipe:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    written: Mapping[KeyPath, str] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Any:
         value, default = self.values.get(key), self.defaults.get(key)
@@ -42,84 +71,83 @@ class Recipe:
         """Whether the recipe itself sets `key`."""
         return key in self.values
 
+    def place_of(self, path: KeyPath) -> Position | None:
+        """Where the value at `path` stands, or the nearest one around it; None for a default."""
+        for length in range(len(path), 0, -1):
+            if places := self.positions.get(path[:length]):
+                return places[1]
+        return None
+
+    def source_of(self, path: KeyPath) -> Source | None:
+        """The file in which the value at `path` stands; None for one that `--set` or a default gives."""
+        place = self.place_of(path)
+        return self.sources.get(place.file) if place else None
+
+    def folder_of(self, path: KeyPath) -> Path:
+        """Where the relative path at `path` starts: beside the file that wrote it, or in the working folder for `--set`
+        and for a file that was fetched."""
+        from core.overrides import COMMAND_LINE
+
+        place = self.place_of(path)
+        if place and place.file == COMMAND_LINE:
+            return Path()
+        source = self.sources.get(place.file) if place else None
+        return (source.folder or Path()) if source else self.path.parent
+
+    def written_values(self) -> dict[str, Any]:
+        """The values with `${NAME}` where the recipe has it: what outputs may hold."""
+        from core.sharing.variables import written_values
+
+        return written_values(self)
+
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file and apply `--set` texts such as `datasets.0.path=x`.
+    """Read a recipe file, or `package:recipe` of an installed recipe package; merge it over what it extends, and apply
+    `--set` texts such as `datasets.0.path=x`.
 
     Raises `RecipeError` for a file that cannot be read as one map of keys, and for an override without a place to go.
     """
-    path = Path(path)
-    text = _read_text(path)
+    from core.sharing.files import read_text
+    from core.sharing.packages import find_packaged
+
+    packaged = find_packaged(str(path))
+    path, root = packaged or (Path(path), None)
+    source = Source(str(path), read_text(path, str(path)), path.parent, root)
+    sources = {source.file: source}
     try:
-        return _parse(path, text, overrides)
+        return _merged(path, source, sources, overrides)
     except RecipeError as error:
-        error.recipe = Recipe(path, text, {}, overrides=tuple(overrides))
+        error.recipe = Recipe(path, source.text, {}, overrides=tuple(overrides), sources=sources)
         raise
 
 
-def _parse(path: Path, text: str, overrides: Sequence[str]) -> Recipe:
-    from core.overrides import apply_overrides
-    from core.yaml_nodes import read_tree
+def _merged(path: Path, source: Source, sources: dict[str, Source], overrides: Sequence[str]) -> Recipe:
+    """The recipe; every file that is read is added to `sources`, so that problems can be shown where they stand."""
+    from core.overrides import COMMAND_LINE, apply_overrides
+    from core.sharing.bases import EXTENDS, resolve
 
-    file = str(path)
-    tree = read_tree(text, file)
-    start = Position(file, 1, 1)
-    if tree.value is None:
-        raise RecipeError(
-            [Problem("the recipe is empty", position=start, help="start with 'base_model:' and 'datasets:'")]
-        )
-    if not isinstance(tree.value, dict):
-        kind = "list" if isinstance(tree.value, list) else "single value"
-        raise RecipeError(
-            [
-                Problem(
-                    f"a recipe is a map of keys, this is a {kind}",
-                    position=tree.positions[()][1],
-                    help="write 'key: value' lines, such as 'base_model: ./my-model'",
-                )
-            ]
-        )
-    values, positions = apply_overrides(tree.value, tree.positions, overrides)
-    return Recipe(path, text, _without_nulls(values), positions, overrides=tuple(overrides), problems=tree.problems)
-
-
-def _read_text(path: Path) -> str:
-    start = Position(str(path), 1, 1)
-
-    def refuse(message: str, help: str, place: Position = start) -> RecipeError:
-        return RecipeError([Problem(message, position=place, help=help)])
-
-    try:
-        size = path.stat().st_size
-        if path.is_dir():
-            raise refuse("this is a folder, not a recipe", f"name a file in it: {_recipes_in(path)}")
-        if size > MAX_BYTES:
-            raise refuse(f"the file has {size:,} bytes, a recipe at most {MAX_BYTES:,}", "is this a data file?")
-        content = path.read_bytes()
-    except FileNotFoundError:
-        near = _recipes_in(path.parent)
-        raise refuse("no such recipe", f"recipes in that folder: {near}" if near else "check the path") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise refuse(f"the recipe cannot be read: {reason.lower()}", "check the path and its permissions") from None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
-        raise refuse(
-            f"byte {content[error.start]:#04x} is not UTF-8",
-            "save the file as UTF-8",
-            Position(str(path), line, column),
-        ) from None
-
-
-def _recipes_in(folder: Path) -> str:
-    """The YAML files of a folder, for help texts."""
-    if not folder.is_dir():
-        return ""
-    names = sorted(entry.name for entry in folder.iterdir() if entry.suffix in (".yml", ".yaml"))
-    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    layer = resolve(source, sources)
+    for number, override in enumerate(overrides, start=1):
+        if override.partition("=")[0].split(".")[0].strip() == EXTENDS:
+            raise RecipeError(
+                [
+                    Problem(
+                        "'extends' cannot be set on the command line",
+                        position=Position(COMMAND_LINE, number, 1),
+                        help="write a recipe that extends both",
+                    )
+                ]
+            )
+    values, positions = apply_overrides(layer.values, layer.positions, overrides)
+    return Recipe(
+        path,
+        source.text,
+        _without_nulls(values),
+        positions,
+        overrides=tuple(overrides),
+        problems=layer.problems,
+        sources=sources,
+    )
 
 
 def _without_nulls(value: Any) -> Any:

@@ -21,7 +21,7 @@ def file_problems(recipe: Recipe, host: Host) -> Iterator[Problem]:
     model = recipe.values.get("base_model")
     if isinstance(model, str) and model:
         try:
-            resolve_base_model(model, recipe.path.parent)
+            resolve_base_model(model, recipe.folder_of(("base_model",)))
         except UserError as error:
             yield Problem(error.message, key=("base_model",), at="value", help=error.help)
     for path, kind in ITEM_LISTS.items():
@@ -38,7 +38,7 @@ def file_problems(recipe: Recipe, host: Host) -> Iterator[Problem]:
 
 
 def _missing(text: Any, place: KeyPath, recipe: Recipe) -> Iterator[Problem]:
-    folder = recipe.path.parent
+    folder = recipe.folder_of(place)
     if isinstance(text, str) and is_missing(text, folder):
         near = did_you_mean(text, names_nearby(text, folder))
         advice = near or "a relative path starts at the recipe's folder, then at the working folder"

@@ -12,8 +12,8 @@ COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 def resolve_input_path(text: str, recipe_folder: Path) -> str:
     """The absolute path of an input that exists beside the recipe or, failing that, in the working folder.
 
-    Text that is no local path (a hub id, an address with `://`) comes back as it is; a path that exists nowhere comes
-    back as it would be beside the recipe.
+    Text that is no local path (a hub id, an address with `://`, a template) comes back as it is; a path that exists
+    nowhere comes back as it would be beside the recipe.
     """
     if "://" in text:
         return text
@@ -27,7 +27,8 @@ def resolve_input_path(text: str, recipe_folder: Path) -> str:
 
 def looks_local(text: str) -> bool:
     """Whether a path can only be local: it starts with `.`, `/` or `~`, or has the suffix of a data file."""
-    if "://" in text:
+    # an address, or a template in place of a file that holds one
+    if any(mark in text for mark in ("://", "{{", "{%", "\n")):
         return False
     name = text.lower()
     for suffix in COMPRESSIONS:

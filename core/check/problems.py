@@ -9,30 +9,34 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from core.check.components import component_problems
+from core.check.containment import escape_problems
 from core.check.defaults import resolve_defaults, typed
 from core.check.files import file_problems
 from core.check.foreign import ForeignKeys
 from core.check.owners import PICKED, taking_part, used_keys
+from core.check.requirements import requirement_problems
 from core.check.schema import ITEM_LISTS, REQUIRED, fit_schema, schema_at
 from core.check.wording import missing, not_finite, problems_of, unknown
-from core.errors import Position, Problem
+from core.errors import Position, Problem, RecipeError
 from core.host import KINDS, Host
 from core.overrides import COMMAND_LINE
 from core.recipe import Recipe
+from core.sharing.variables import hide, variable_problems
 from core.types import KeyPath, Schema
 
 
-def check_recipe(recipe: Recipe, host: Host) -> list[Problem]:
+def check_recipe(recipe: Recipe, host: Host, *, files: bool = True) -> list[Problem]:
     """Errors and warnings of `recipe`, each with its position, sorted by where they stand; empty for a clean recipe.
 
     A recipe for another kind of job (preference tuning, images, ...) gets the one error that says so. The rules across
     keys, of core and of plugins, are asked only once every key is valid by itself.
+    files: whether files that are not there, and packages that are not installed, are problems.
     """
-    original, recipe = recipe, typed(recipe, host)
+    recipe = typed(recipe, host)
     foreign = ForeignKeys()
     job = foreign.other_job(recipe)
     if job:
-        return located([*recipe.problems, job], original)
+        return located([*recipe.problems, job], recipe)
     schema = fit_schema(host, recipe.values)
     problems = [
         *recipe.problems,
@@ -40,13 +44,38 @@ def check_recipe(recipe: Recipe, host: Host) -> list[Problem]:
         *_missing(recipe, host),
         *_violations(recipe, host, schema, foreign),
         *_unknown_nulls(recipe, schema, foreign),
-        *component_problems(recipe, host),
+        *component_problems(recipe, host, foreign),
         *foreign.plugin_problems(recipe),
-        *file_problems(recipe, host),
+        *escape_problems(recipe, schema),
     ]
+    if files:
+        problems += [*requirement_problems(recipe), *file_problems(recipe, host)]
+    problems = _with_variables(problems, recipe, schema)
     if not any(problem.severity == "error" for problem in problems):
-        problems += host.check_recipe(resolve_defaults(recipe, host))
-    return located(problems, original)
+        problems += _with_variables(host.check_recipe(resolve_defaults(recipe, host)), recipe, schema)
+    return located(problems, recipe)
+
+
+def valid_recipe(recipe: Recipe, host: Host) -> Recipe:
+    """`recipe` itself if it means something by itself, whether or not its files and packages are here.
+
+    Raises `RecipeError` with its problems if not.
+    """
+    errors = [problem for problem in check_recipe(recipe, host, files=False) if problem.severity == "error"]
+    if errors:
+        raise RecipeError(errors, recipe)
+    return recipe
+
+
+def _with_variables(problems: list[Problem], recipe: Recipe, schema: Schema) -> list[Problem]:
+    """The problems together with those of variables; what a variable holds is shown as `${NAME}`."""
+    unset = list(variable_problems(recipe, schema))
+    at_variables = {problem.key for problem in unset}
+    return unset + [
+        replace(problem, message=hide(problem.message, recipe), help=hide(problem.help, recipe))
+        for problem in problems
+        if problem.key not in at_variables
+    ]
 
 
 def located(problems: list[Problem], recipe: Recipe) -> list[Problem]:

@@ -140,3 +140,7 @@ def adopt_chat_template(plan: Plan, tokenizer: Tokenizer) -> None:
     name, jinja = plan.recipe["chat_template"], plan.recipe["chat_template_jinja"]
     if jinja or (name is not None and name != DEFAULT):
         tokenizer.chat_template = resolve_chat_template(tokenizer, name, jinja)
+    if jinja:
+        jinja = resolve_input_path(jinja, plan.recipe.folder_of(("chat_template_jinja",)))
+    if name in FAMILIES:
+        say(f"chat_template {name}: using the tokenizer's own template, as the name is that of a model family")

@@ -86,7 +86,7 @@ def added_tokens(plan: Plan) -> list[int]:
 
 def _source(plan: Plan) -> tuple[str, dict[str, Any]]:
     if elsewhere := plan.recipe["tokenizer_config"]:
-        source = loadable_source(_tokenizer_folder(elsewhere, plan.recipe.path.parent))
+        source = loadable_source(_tokenizer_folder(elsewhere, plan.recipe.folder_of(("tokenizer_config",))))
         return source, load_arguments(source, revision=None, trust_remote_code=plan.trust_remote_code)
     return model_source(plan), model_arguments(plan)
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from core.secrets import without_secrets
+from core.sharing.variables import hide
 from core.types import ColumnReport, Data, EvalReport, MetricResult, Plan, TrainResult
 
 FORMAT_VERSION = 1
-MASKED = "***"
-SECRET_ENDINGS = ("_token", "_api_key", "apikey", "password", "secret", "secrets")
 
 
 def run_values(
@@ -38,10 +38,10 @@ def run_values(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "recipe": {
             "path": str(plan.recipe.path),
-            "values": without_secrets(plan.recipe.values),
+            "values": without_secrets(plan.recipe.written_values()),
             "defaults": without_secrets(plan.recipe.defaults),
         },
-        "base_model": str(plan.recipe["base_model"]),
+        "base_model": str(plan.recipe.written.get(("base_model",), plan.recipe["base_model"])),
         "adapter": plan.adapter.name,
         "trainer": plan.trainer.name,
         "environment": dict(environment),
@@ -86,22 +86,6 @@ def prediction_lines(data: Data, report: EvalReport) -> list[dict[str, Any]]:
         }
         for position, item in enumerate(data.test)
     ]
-
-
-def without_secrets(value: Any, key: str = "") -> Any:
-    """`value` with everything that stands under a key named like a secret masked."""
-    if key.lower().endswith(SECRET_ENDINGS) and isinstance(value, (str, list, tuple)) and not _names_a_token(key):
-        return MASKED
-    if isinstance(value, Mapping):
-        return {str(name): without_secrets(entry, str(name)) for name, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_secrets(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _names_a_token(key: str) -> bool:
-    """Whether `key` is about a token of the vocabulary (`pad_token`, `eos_token`), not about a password."""
-    return key in {"bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"}
 
 
 def _metric(result: MetricResult) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def load_existing(plan: Plan, model: PreTrainedModel) -> torch.nn.Module:
 def _find(plan: Plan) -> str:
     """The adapter's folder: beside the recipe, else in the working folder, else a hub id as written."""
     text = str(plan.recipe["lora_model_dir"])
-    for parent in (plan.recipe.path.parent, Path.cwd()):
+    for parent in (plan.recipe.folder_of(("lora_model_dir",)), Path.cwd()):
         folder = (parent / Path(text).expanduser()).absolute()
         if folder.is_dir():
             return str(folder)

@@ -22,10 +22,14 @@ OPTIONS: dict[str, Any] = {
         "x-path": True,
         "description": "The answer is JSON that this JSON Schema accepts: a file, or the schema itself.",
     },
-    "regex": {"type": "string", "description": "The whole answer matches this regular expression (Python's)."},
+    "regex": {
+        "type": "string",
+        "x-env": False,
+        "description": "The whole answer matches this regular expression (Python's).",
+    },
     "enum": {
         "type": "array",
-        "items": {"type": "string"},
+        "items": {"type": "string", "x-env": False},
         "minItems": 1,
         "description": "The answer is one of these texts.",
     },
@@ -82,7 +86,8 @@ def check_recipe(recipe: Recipe) -> list[Problem]:
     problems: list[Problem] = []
     for index, metric in enumerate(metrics or ()):
         if isinstance(metric, Mapping) and metric.get("type") == NAME:
-            problems += _check_metric(metric, ("evaluation", "metrics", index), recipe.path.parent)
+            key: KeyPath = ("evaluation", "metrics", index)
+            problems += _check_metric(metric, key, recipe.folder_of((*key, "json_schema")))
     return problems
 
 
