@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.check.paths import resolve_input_path
+from core.console import say
 from core.errors import UserError
 from core.types import Plan
 
@@ -87,6 +89,20 @@ NAMED: Mapping[str, str] = {
 }
 
 
+# Names of model families: in recipes for axolotl they stand for the template that such a model's tokenizer brings.
+FAMILIES = frozenset(
+    "aya cohere command_a command_a_rag command_a_tool_use deepseek_v2 deepseek_v3 exaone exaone4 falcon_h1 gemma3 "
+    "gemma3n gemma4 gemma4_unified jamba llama3_2_vision llama4 llava metharme mistral_v7_tekken nemotron_h phi_35 phi_4 "
+    "pixtral qwen2_vl qwen3 qwen3_5 qwen_25".split()
+)
+
+
+def known_template(name: str) -> bool:
+    """Whether `name` is one that `chat_template` can take."""
+    plain = name.removeprefix(FALLBACK)
+    return name in (DEFAULT, JINJA) or plain in NAMED or plain in FAMILIES
+
+
 def resolve_chat_template(tokenizer: Tokenizer, name: str | None = None, jinja: str | None = None) -> str:
     """The jinja text that `name` and `jinja` of a recipe stand for. Raises `UserError` if there is none."""
     if jinja and name in (None, DEFAULT, JINJA):
@@ -98,7 +114,7 @@ def resolve_chat_template(tokenizer: Tokenizer, name: str | None = None, jinja: 
         )
     if name == JINJA:
         raise UserError("chat_template is 'jinja' but chat_template_jinja is not set", help="put the template there")
-    if name is None or name.startswith(DEFAULT):
+    if name is None or name.startswith(DEFAULT) or name in FAMILIES:
         own = tokenizer.chat_template
         if isinstance(own, str):
             return own
@@ -107,7 +123,9 @@ def resolve_chat_template(tokenizer: Tokenizer, name: str | None = None, jinja: 
         if name is not None and name.startswith(FALLBACK):
             return _named(name.removeprefix(FALLBACK))
         raise UserError(
-            "the tokenizer has no chat template, and the recipe names none",
+            f"chat_template {name!r} is the template of the model's own tokenizer, and this tokenizer has none"
+            if name in FAMILIES
+            else "the tokenizer has no chat template, and the recipe names none",
             help=f"set chat_template to one of {', '.join(NAMED)}, or give the model's own with chat_template_jinja",
         )
     return _named(name)
@@ -138,9 +156,9 @@ def _named(name: str) -> str:
 def adopt_chat_template(plan: Plan, tokenizer: Tokenizer) -> None:
     """Give the tokenizer the template that the recipe names, so that the saved model is served as it was trained."""
     name, jinja = plan.recipe["chat_template"], plan.recipe["chat_template_jinja"]
-    if jinja or (name is not None and name != DEFAULT):
-        tokenizer.chat_template = resolve_chat_template(tokenizer, name, jinja)
     if jinja:
         jinja = resolve_input_path(jinja, plan.recipe.folder_of(("chat_template_jinja",)))
     if name in FAMILIES:
         say(f"chat_template {name}: using the tokenizer's own template, as the name is that of a model family")
+    if jinja or (name is not None and name != DEFAULT):
+        tokenizer.chat_template = resolve_chat_template(tokenizer, name, jinja)
