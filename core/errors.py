@@ -30,6 +30,7 @@ class Problem:
 
     key: the path of the key concerned, such as `("datasets", 0, "path")`; core finds the place from it.
     at: whether the caret belongs under the key or under its value. position: set it only when the key cannot tell.
+    blocks_run: a warning of something that is missing on this machine: `check` passes, a run here is refused.
     """
 
     message: str
@@ -38,6 +39,7 @@ class Problem:
     severity: Literal["error", "warning"] = "error"
     at: Literal["key", "value"] = "key"
     position: Position | None = None
+    blocks_run: bool = False
 
 
 class UserError(Exception):

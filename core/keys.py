@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from core.check.names import did_you_mean
 from core.errors import Problem
 from core.hookspecs import hookimpl
 from core.recipe import Recipe
 from core.schema_files import load_fragment
-from core.types import Schema
+from core.types import KeyPath, Schema
 
 # keys that hold a share below 1 and a count from 1 on
 SHARE_OR_COUNT = ("val_set_size", "warmup_steps", "save_steps", "eval_steps")
@@ -17,8 +18,9 @@ SHARE_OR_COUNT = ("val_set_size", "warmup_steps", "save_steps", "eval_steps")
 
 @hookimpl
 def recipe_keys() -> dict[str, Schema]:
-    """The keys of schemas/recipe.json, training.json and evaluation.json."""
-    return {**load_fragment("recipe"), **load_fragment("training"), **load_fragment("evaluation")}
+    """The keys of schemas/recipe.json, training.json, evaluation.json and hub.json."""
+    fragments = ("recipe", "training", "evaluation", "hub")
+    return {key: schema for name in fragments for key, schema in load_fragment(name).items()}
 
 
 @hookimpl
@@ -74,10 +76,32 @@ def _source(entry: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(str(entry.get(key)) for key in ("path", "name", "split", "data_files", "revision", "shards_idx"))
 
 
+def _templates(recipe: Recipe) -> Iterator[Problem]:
+    """Names of chat templates that nobody has, and those that stand for the tokenizer's own."""
+    named: list[tuple[KeyPath, Any]] = [(("chat_template",), recipe["chat_template"])]
+    for path in ("datasets", "test_datasets"):
+        for index, entry in enumerate(recipe[path] or ()):
+            named.append(((path, index, "chat_template"), entry.get("chat_template")))
+    for place, name in named:
+        if name in (None, "tokenizer_default", "jinja"):
+            continue
+        from core.data.chat_templates import FAMILIES, NAMED, known_template
+
+        if name in FAMILIES:
+            message = f"chat_template {name!r} names a family of models: the tokenizer's own template is used"
+            help = "set it to tokenizer_default, which says the same"
+            yield Problem(message, key=place, at="value", severity="warning", help=help)
+        elif not known_template(name):
+            choices = ("tokenizer_default", "jinja", *NAMED)
+            advice = did_you_mean(name, (*choices, *FAMILIES)) or f"it can be: {', '.join(choices)}"
+            yield Problem(f"unknown chat_template {name!r}", key=place, at="value", help=advice)
+
+
 def _texts(recipe: Recipe) -> Iterator[Problem]:
     if recipe["chat_template"] == "jinja" and not recipe["chat_template_jinja"]:
         message = "chat_template is 'jinja', and chat_template_jinja is not set"
         yield Problem(message, key=("chat_template",), at="value", help="put the template into chat_template_jinja")
+    yield from _templates(recipe)
     if recipe["trust_remote_code"]:
         yield Problem(
             "trust_remote_code in a recipe does not switch it on: only who runs it can",

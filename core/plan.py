@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,11 @@ def make_plan(
 
     resume: a checkpoint folder, or `latest`. Raises `RecipeError` with every problem found.
     """
-    errors = [problem for problem in check_recipe(recipe, host) if problem.severity == "error"]
+    errors = [
+        replace(problem, severity="error")
+        for problem in check_recipe(recipe, host)
+        if problem.severity == "error" or problem.blocks_run
+    ]
     if errors:
         raise RecipeError(errors)
     recipe = resolve_defaults(recipe, host)
@@ -48,7 +53,8 @@ def make_plan(
     evaluation = _evaluation(recipe, host)
     mismatches = [
         Problem(
-            f"format {dataset.format.name!r} makes {dataset.format.kind!r} examples, trainer {trainer.name!r} takes {trainer.kind!r}",
+            f"format {dataset.format.name!r} makes {dataset.format.kind!r} examples, "
+            f"trainer {trainer.name!r} takes {trainer.kind!r}",
             key=(*dataset.key, "type"),
             at="value",
         )
@@ -81,8 +87,8 @@ def make_plan(
 def _datasets(recipe: Recipe, host: Host, *path: str) -> tuple[DatasetPlan, ...]:
     """The data sets listed under the key `path`, each with its format and the format's options."""
     entries: Any = recipe
-    for key in path:
-        entries = (entries or {}).get(key) if isinstance(entries, Mapping) else entries[key]
+    for name in path:
+        entries = (entries or {}).get(name) if isinstance(entries, Mapping) else entries[name]
     plans = []
     for index, entry in enumerate(entries or ()):
         key: KeyPath = (*path, index)
@@ -101,7 +107,8 @@ def _datasets(recipe: Recipe, host: Host, *path: str) -> tuple[DatasetPlan, ...]
 def _evaluation(recipe: Recipe, host: Host) -> EvaluationPlan:
     settings: Mapping[str, Any] = recipe["evaluation"] or {}
     datasets = _datasets(recipe, host, "evaluation", "datasets") or _datasets(recipe, host, "test_datasets")
-    chosen = {key: settings[key] for key in ("max_new_tokens", "batch_size", "latency_sample", "limit") if key in settings}
+    numbers = ("max_new_tokens", "batch_size", "latency_sample", "limit")
+    chosen = {key: settings[key] for key in numbers if key in settings}
     return EvaluationPlan(
         datasets=datasets,
         metrics=_metrics(recipe, host, settings.get("metrics") or [{"type": "accuracy"}, {"type": "latency"}]),

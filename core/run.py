@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.data import prepare
 from core.evaluation import evaluate
+from core.hub import publish, refuse_upload
 from core.models import load_tokenizer, save_model
 from core.output import claim_output_dir, refuse_existing_run
 from core.processes import start_processes
@@ -17,6 +18,7 @@ def run(plan: Plan) -> RunReport:
     Raises `UserError` for what the user can put right; whatever was trained by then is already saved.
     """
     refuse_existing_run(plan)
+    refuse_upload(plan)
     start_processes(plan)
     tokenizer = load_tokenizer(plan)
     data = prepare(plan, tokenizer)
@@ -27,4 +29,6 @@ def run(plan: Plan) -> RunReport:
     trained = training.run()
     save_model(plan, trained.model, tokenizer)
     after = evaluate(plan, trained.model, tokenizer, data, columns=("tuned",))
-    return write_report(plan, data, before, trained, after)
+    report = write_report(plan, data, before, trained, after)
+    publish(plan)
+    return report

@@ -102,11 +102,13 @@ def loggers() -> list[Logger]:
 
 @hookimpl
 def check_recipe(recipe: Recipe) -> list[Problem]:
-    """A logger that is asked for must be installed."""
+    """A logger that is asked for must be installed, for a run on this machine."""
     found = []
     for name, (_, switches, _) in TRACKERS.items():
         problem = _missing(name) if wanted(name, recipe) else None
         if problem is not None:
             key = next((switch for switch in switches if switch in recipe), "report_to")
-            found.append(Problem(problem.message, key=(key,), help=problem.help))
+            found.append(
+                Problem(problem.message, key=(key,), help=problem.help, severity="warning", blocks_run=True)
+            )
     return found

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+THINKING_NOTE = "what the template writes between its generation prompt and the answer is trained with the answer"
+
+
 def render(row: Mapping[str, Any], options: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[Example]:
     """One example: the conversation, with the messages of the roles to train and their ends of turn trained."""
     template = resolve_chat_template(tokenizer, options.get("chat_template"), options.get("chat_template_jinja"))
@@ -32,7 +35,12 @@ def render(row: Mapping[str, Any], options: Mapping[str, Any], tokenizer: PreTra
     segments = [segment for segment in [*segments, Segment(tail)] if segment.text]
     if whole:
         segments = [Segment(segment.text, trained=True, answer=segment.answer) for segment in segments]
-    notes = dict.fromkeys(turn.note for turn, train in zip(turns, trained, strict=True) if train and turn.note)
+    notes = dict.fromkeys(
+        # the note holds the thinking itself, another one in each row
+        THINKING_NOTE if message.keys() - {"role", "content"} and turn.lead.strip() else turn.note
+        for message, turn, train in zip(messages, turns, trained, strict=True)
+        if train and turn.note
+    )
     return [Example(segments, notes=tuple(notes))]
 
 

@@ -24,6 +24,14 @@ USUAL_NAMES = {
 }
 
 
+USUAL_THINKING = "reasoning_content"
+THINKING_MARKS = (
+    ("<think>", "</think>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+)
+
+
 def role_names(options: Mapping[str, Any]) -> dict[str, str]:
     """What each role of a file is called in the template."""
     own = {source: name for name, sources in (options.get("roles") or {}).items() for source in sources}
@@ -39,6 +47,7 @@ def read_messages(row: Mapping[str, Any], options: Mapping[str, Any], template: 
     names = role_names(options)
     mapping = {"role": "role", "content": "content", **(options.get("message_property_mappings") or {})}
     messages = [_read(message, number, mapping, names, template, row) for number, message in enumerate(given, start=1)]
+    messages = [_with_thinking(message, source, options) for message, source in zip(messages, given, strict=True)]
     if not messages:
         raise RowError(f"field {field!r} holds no messages", field=field)
     return _with_system(messages, row, options)
@@ -65,6 +74,25 @@ def _read(
     unmapped = {key: value for key, value in given.items() if key not in mapping.values() and _reads(template, key)}
     extras = {name: value for name, value in {**unmapped, **others}.items() if value is not None}
     return {**extras, "role": names[role], "content": content}
+
+
+def _with_thinking(message: Message, given: Mapping[str, Any], options: Mapping[str, Any]) -> Message:
+    """The message with its thinking under the name that the template reads, from a property or from its content."""
+    field, key = options.get("field_thinking"), options.get("template_thinking_key")
+    if field is None and key is None and not options.get("split_thinking"):
+        return message
+    field, key = field or USUAL_THINKING, key or USUAL_THINKING
+    thinking = given.get(field)
+    if thinking is not None and not isinstance(thinking, str):
+        raise RowError(f"the thinking of a message ({field!r}) is {describe(thinking)}, not text")
+    if options.get("split_thinking") and message["role"] == "assistant" and thinking is None:
+        for start, end in THINKING_MARKS:
+            before, marked, rest = message["content"].partition(start)
+            inside, closed, after = rest.partition(end)
+            if marked and closed and not before.strip():
+                return {**message, key: inside.strip(), "content": after.lstrip()}
+    rest_of = {name: value for name, value in message.items() if name != field or field == key}
+    return {**rest_of, key: thinking} if thinking else rest_of
 
 
 @lru_cache(maxsize=256)

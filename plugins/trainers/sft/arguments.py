@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from core import Plan, UserError
 from core.console import say
 
 from .batches import BatchPlan
+from .distributed import sharding
 
 MAX_DEFAULT_WARMUP = 100  # steps, and at most a tenth of all
 DEFAULT_SAVE_STEPS = 500
@@ -37,13 +39,17 @@ SAME = {
     "dataloader_prefetch_factor": "dataloader_prefetch_factor",
     "dataloader_pin_memory": "dataloader_pin_memory",
     "neftune_noise_alpha": "neftune_noise_alpha",
-    "torch_compile": "torch_compile",
-    "torch_compile_backend": "torch_compile_backend",
-    "torch_compile_mode": "torch_compile_mode",
     "ddp_timeout": "ddp_timeout",
     "ddp_bucket_cap_mb": "ddp_bucket_cap_mb",
     "ddp_broadcast_buffers": "ddp_broadcast_buffers",
-    "deepspeed": "deepspeed",
+}
+# recipe key -> kernel, by its name in Liger
+LIGER_KERNELS = {
+    "liger_rope": "rope",
+    "liger_rms_norm": "rms_norm",
+    "liger_layer_norm": "layer_norm",
+    "liger_glu_activation": "swiglu",
+    "liger_swiglu": "swiglu",
 }
 
 
@@ -62,7 +68,8 @@ def training_arguments(plan: Plan, batches: BatchPlan, *, validates: bool) -> Tr
         "num_train_epochs": float(recipe["num_epochs"] or 1),
         "max_steps": recipe["max_steps"] or -1,
         "seed": recipe["seed"],
-        "optim": recipe["optimizer"] or "adamw_torch_fused",
+        # muon is ours, see muon.py; transformers then makes no optimizer of its own
+        "optim": "adamw_torch" if recipe["optimizer"] == "muon" else recipe["optimizer"] or "adamw_torch_fused",
         "optim_args": _optim_args(recipe["optim_args"]),
         "warmup_steps": warmup_steps(plan, total),
         "use_cpu": not torch.accelerator.is_available(),
@@ -80,7 +87,8 @@ def training_arguments(plan: Plan, batches: BatchPlan, *, validates: bool) -> Tr
         **_precision(plan),
         **_checkpointing(plan),
         **_cadence(plan, batches, validates=validates),
-        **_sharding(plan),
+        **sharding(plan),
+        **_kernels(plan),
         **{argument: recipe[key] for key, argument in SAME.items() if recipe[key] is not None},
         **_tracking(plan),
     }
@@ -214,20 +222,27 @@ def _every(
     return strategy or default, None
 
 
-def _sharding(plan: Plan) -> dict[str, Any]:
-    """FSDP: axolotl's names (an `fsdp_` before each, `offload_params`) to those of transformers."""
+def _kernels(plan: Plan) -> dict[str, Any]:
+    """Liger's kernels and compiling, where this machine has them; neither changes what is learnt."""
     recipe = plan.recipe
-    if not recipe["fsdp"] and not recipe["fsdp_config"]:
-        return {}
-    settings = {name.removeprefix("fsdp_"): value for name, value in (recipe["fsdp_config"] or {}).items()}
-    if "offload_params" in settings:
-        settings["cpu_offload"] = settings.pop("offload_params")
-    if recipe["fsdp_version"]:
-        settings["version"] = recipe["fsdp_version"]
-    if not torch.accelerator.is_available():
-        say("warning: fsdp has no effect on CPU: every process keeps the whole model")
-        return {}
-    return {"fsdp": True, "fsdp_config": settings}
+    values: dict[str, Any] = {}
+    on_gpu = torch.cuda.is_available()
+    chosen = {name: True for key, name in LIGER_KERNELS.items() if recipe[key]}
+    if chosen and on_gpu and find_spec("liger_kernel"):
+        # the loss stays ours: it computes logits for trained tokens alone
+        chosen |= {"cross_entropy": False, "fused_linear_cross_entropy": False}
+        values = {"use_liger_kernel": True, "liger_kernel_config": chosen}
+    elif chosen:
+        lacking = "the package liger-kernel" if on_gpu else "an NVIDIA GPU"
+        say(f"warning: {', '.join(key for key in LIGER_KERNELS if recipe[key])} have no effect here without {lacking}")
+    if recipe["torch_compile"] and on_gpu:
+        values["torch_compile"] = True
+        for key in ("torch_compile_backend", "torch_compile_mode"):
+            if recipe[key]:
+                values[key] = recipe[key]
+    elif recipe["torch_compile"]:
+        say("warning: torch_compile has no effect here: it needs an NVIDIA GPU")
+    return values
 
 
 def _tracking(plan: Plan) -> dict[str, Any]:

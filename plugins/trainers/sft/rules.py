@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core import Problem
+from core.check.paths import resolve_input_path
 
 if TYPE_CHECKING:
     from core import Recipe
 
 
+LIGER_KEYS = ("liger_rope", "liger_rms_norm", "liger_layer_norm", "liger_glu_activation", "liger_swiglu")
+
+
 def problems(recipe: Recipe) -> list[Problem]:
     """Everything wrong with how the training keys go together."""
-    return [*_validation(recipe), *_schedule(recipe), *_cadence(recipe), *_processes(recipe)]
+    return [*_validation(recipe), *_schedule(recipe), *_cadence(recipe), *_processes(recipe), *_kernels(recipe)]
 
 
 def _validation(recipe: Recipe) -> list[Problem]:
@@ -66,6 +72,41 @@ def _cadence(recipe: Recipe) -> list[Problem]:
 
 
 def _processes(recipe: Recipe) -> list[Problem]:
-    if recipe["deepspeed"] and (recipe["fsdp"] or recipe["fsdp_config"]):
+    given = recipe["deepspeed"]
+    if not given:
+        return []
+    if recipe["fsdp"] or recipe["fsdp_config"]:
         return [Problem("deepspeed and fsdp are both set", key=("deepspeed",), help="keep one of them")]
-    return []
+    found = []
+    if isinstance(given, str) and not Path(resolve_input_path(given, recipe.folder_of(("deepspeed",)))).is_file():
+        found.append(
+            Problem(
+                f"no such file: {given!r}",
+                key=("deepspeed",),
+                at="value",
+                severity="warning",
+                help="put it there before the run, or write the configuration out as a map",
+                blocks_run=True,
+            )
+        )
+    if find_spec("deepspeed") is None:
+        found.append(
+            Problem(
+                "deepspeed needs the package 'deepspeed'",
+                key=("deepspeed",),
+                severity="warning",
+                help="pip install deepspeed, or shard the model with fsdp instead",
+                blocks_run=True,
+            )
+        )
+    return found
+
+
+def _kernels(recipe: Recipe) -> list[Problem]:
+    """Kernels of Liger without the package."""
+    asked = [key for key in LIGER_KEYS if recipe[key]]
+    if not asked or find_spec("liger_kernel") is not None:
+        return []
+    message = f"{asked[0]!r} has no effect here: the package liger-kernel is not installed"
+    help = "pip install liger-kernel; it changes speed and memory, not what is learnt"
+    return [Problem(message, key=(asked[0],), severity="warning", help=help)]

@@ -55,6 +55,7 @@ class SFTTrainer(Trainer):
         places: Callable[[Sequence[int]], list[str]],
         progress: Progress,
         callbacks: Sequence[Any] = (),
+        make_optimizer: Callable[[Any, TrainingArguments], Any] | None = None,
     ) -> None:
         config = getattr(model, "config", None)
         use_cache = getattr(config, "use_cache", None)
@@ -64,6 +65,8 @@ class SFTTrainer(Trainer):
             train_dataset=UnitRows(train.dataset, train.plan),
             eval_dataset=UnitRows(val.dataset, val.plan) if val else None,
             callbacks=list(callbacks),
+            # transformers calls a factory of factories with the model
+            optimizer_cls_and_kwargs=(lambda: make_optimizer, {"arguments": args}) if make_optimizer else None,  # type: ignore[arg-type]
         )
         if config is not None and use_cache is not None:
             config.use_cache = use_cache

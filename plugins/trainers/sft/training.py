@@ -20,6 +20,7 @@ from .batches import BatchPlan, row_lengths
 from .callbacks import BarCallback, MetricsCallback, StepCallback, progress_callback, stop_on_signal
 from .checkpoints import Progress, find_checkpoint, read_progress, refuse_other_setup
 from .collate import collate_padded, without_targets
+from .muon import make_muon
 from .packed import Collate, Layout, Rows, choose_layout, collate_packed, collate_shared, pack, rows_of, sharing_pays
 from .trainer import SFTTrainer, Source
 
@@ -58,6 +59,7 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
         tokenizer=tokenizer,
         places=lambda rows: data.train[list(rows)]["place"] if "place" in data.train.column_names else [],
         progress=progress,
+        make_optimizer=make_muon if recipe["optimizer"] == "muon" else None,
         callbacks=[*early, steps, *(logger.callback(plan) for logger in plan.loggers)],
     )
     steps.trainer = trainer

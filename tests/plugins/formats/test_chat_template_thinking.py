@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core import RowError, Segment
+from core.data.chat_templates import FAMILIES, resolve_chat_template
+from core.errors import UserError
+from plugins.formats.chat_template import THINKING_NOTE, render
+
+TEMPLATE = (
+    "{%- for message in messages -%}{{- '<|im_start|>' + message.role + '\n' -}}"
+    "{%- if message.thought -%}{{- '<think>' + message.thought + '</think>\n' -}}{%- endif -%}"
+    "{{- message.content + '<|im_end|>\n' -}}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
+)
+OPTIONS = {"chat_template": "jinja", "chat_template_jinja": TEMPLATE, "template_thinking_key": "thought"}
+QUESTION = {"role": "user", "content": "Is 2 even?"}
+TRAINED = [
+    Segment("<think>It is 2 * 1.</think>\n", trained=True),
+    Segment("yes", trained=True, answer=True),
+    Segment("<|im_end|>", trained=True),
+]
+
+
+@pytest.mark.parametrize(
+    ("answer", "options"),
+    [
+        ({"content": "yes", "why": "It is 2 * 1."}, {"field_thinking": "why"}),
+        ({"content": "yes", "reasoning_content": "It is 2 * 1."}, {}),
+        ({"content": "<think>\nIt is 2 * 1.\n</think>\n\nyes"}, {"split_thinking": True}),
+        ({"content": "<reasoning>It is 2 * 1.</reasoning>yes"}, {"split_thinking": True}),
+    ],
+)
+def test_thinking_is_handed_to_the_template(tokenizer: Any, answer: dict[str, str], options: dict[str, Any]) -> None:
+    row = {"messages": [QUESTION, {"role": "assistant", **answer}]}
+    (example,) = render(row, {**OPTIONS, **options}, tokenizer)
+    assert [segment for segment in example.segments if segment.trained] == TRAINED
+    assert example.notes == (THINKING_NOTE,)
+
+
+def test_an_answer_without_thinking_stays_as_it_is(tokenizer: Any) -> None:
+    row = {"messages": [QUESTION, {"role": "assistant", "content": "yes", "why": None}]}
+    (example,) = render(row, {**OPTIONS, "field_thinking": "why"}, tokenizer)
+    assert [segment for segment in example.segments if segment.trained] == TRAINED[1:]
+
+
+def test_thinking_must_be_text(tokenizer: Any) -> None:
+    row = {"messages": [QUESTION, {"role": "assistant", "content": "yes", "why": 3}]}
+    with pytest.raises(RowError, match=r"the thinking of a message \('why'\) is the number 3, not text"):
+        render(row, {**OPTIONS, "field_thinking": "why"}, tokenizer)
+
+
+def test_the_name_of_a_family_is_the_tokenizers_own_template(tokenizer: Any) -> None:
+    assert len(FAMILIES) > 20
+    assert {resolve_chat_template(tokenizer, name) for name in FAMILIES} == {tokenizer.chat_template}
+    tokenizer.chat_template = None
+    with pytest.raises(UserError, match="chat_template 'qwen3' is the template of the model's own tokenizer, and this"):
+        resolve_chat_template(tokenizer, "qwen3")
