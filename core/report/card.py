@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from core.report.figures import comparison_header, comparison_rows, run_rows
+from core.report.figures import comparison_header, comparison_rows, notes, run_rows
 from core.report.templating import render
 
 
@@ -29,5 +29,6 @@ def model_card(values: Mapping[str, Any]) -> str:
         header=[header[0] or " ", *header[1:]],
         rows=comparison_rows(values) if values["evaluation"] else [],
         facts=run_rows(values),
+        notes=notes(values),
         recipe=yaml.safe_dump(values["recipe"]["values"], sort_keys=False, allow_unicode=True).strip(),
     )

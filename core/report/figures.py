@@ -25,7 +25,7 @@ def comparison_rows(values: Mapping[str, Any]) -> list[list[str]]:
         rows.append([_metric_label(metric), *cells])
     for fact, label, form in (
         ("tokens_per_answer", "tokens per answer", "{:.1f}"),
-        ("prompt_tokens", "tokens per prompt", "{:.0f}"),
+        ("tokens_per_prompt", "tokens per prompt", "{:.0f}"),
     ):
         cells = [
             form.format(values["columns"][name][fact]) if values["columns"][name].get(fact) else MISSING
@@ -54,6 +54,22 @@ def run_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
         )
         rows.insert(1, ("accuracy without a model", words))
     return rows
+
+
+def notes(values: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of the comparison: how it was decoded, what was timed, which weights answered."""
+    if not values["evaluation"]:
+        return []
+    said = ["In brackets: 95 % intervals. All columns answered the same held-out items, decoded greedily."]
+    timed = next((column["latency"]["n"] for column in values["evaluation"].values() if "latency" in column), 0)
+    if timed:
+        said.append(f"Latency: {timed} items, one at a time, after warming up.")
+    for name, facts in values["columns"].items():
+        if facts.get("model"):
+            precision = ", ".join(str(facts[fact]) for fact in ("dtype", "quantisation") if facts.get(fact))
+            said.append(f"{LABELS.get(name, name)}: {facts['model']}" + (f" ({precision})." if precision else "."))
+    said += [caveat[0].upper() + caveat[1:] + "." for caveat in values["verdict"].get("caveats", ())]
+    return said
 
 
 def figure(value: float | None, unit: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.report.chart import line_chart
-from core.report.figures import LABELS, comparison_header, comparison_rows, run_rows
+from core.report.figures import LABELS, comparison_header, comparison_rows, notes, run_rows
 from core.report.templating import render, source
 
 
@@ -23,6 +23,7 @@ def report_page(values: Mapping[str, Any], predictions: Sequence[Mapping[str, An
         header=comparison_header(values),
         rows=comparison_rows(values) if values["evaluation"] else [],
         facts=run_rows(values),
+        notes=notes(values),
         chart=loss_chart(values),
         items=_embedded(
             {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.console import say
-from core.report.figures import comparison_header, comparison_rows, run_rows
+from core.report.figures import comparison_header, comparison_rows, notes, run_rows
 
 MIN_WIDTH = 100  # a terminal narrower than this (or none at all) would break figures over lines
 
@@ -21,13 +21,14 @@ def say_table(values: Mapping[str, Any], output_dir: str) -> None:
         console = Console(highlight=False, width=MIN_WIDTH)
     with console.capture() as captured:
         if values["evaluation"]:
-            header, *_ = [comparison_header(values)]
             table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-            for title in header:
+            for title in comparison_header(values):
                 table.add_column(title, justify="left")
             for row in comparison_rows(values):
                 table.add_row(*row)
             console.print(table)
+            for note in notes(values):
+                console.print(f"[dim]{_escaped(note)}[/dim]")
             console.print()
         facts = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
         for label, text in run_rows(values):

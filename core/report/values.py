@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from core.recipe import Recipe
 from core.secrets import without_secrets
 from core.sharing.variables import hide
 from core.types import ColumnReport, Data, EvalReport, MetricResult, Plan, TrainResult
@@ -45,7 +46,7 @@ def run_values(
         "adapter": plan.adapter.name,
         "trainer": plan.trainer.name,
         "environment": dict(environment),
-        "data": dict(data.stats),
+        "data": hide(dict(data.stats), plan.recipe),
         "parameters": {"trained": trained.parameters_trained, "total": trained.parameters_total},
         "train": {
             "losses": list(trained.losses),
@@ -64,7 +65,7 @@ def run_values(
             metric.name: {"unit": metric.evaluator.unit, "higher_is_better": metric.evaluator.higher_is_better}
             for metric in plan.evaluation.metrics
         },
-        "columns": {name: dict(column.facts) for name, column in report.columns.items()},
+        "columns": {name: hide(dict(column.facts), plan.recipe) for name, column in report.columns.items()},
         "items": len(data.test),
         "baselines": dict(baselines),
         "verdict": dict(verdict),
@@ -73,13 +74,13 @@ def run_values(
     return dict(_finite(values))
 
 
-def prediction_lines(data: Data, report: EvalReport) -> list[dict[str, Any]]:
+def prediction_lines(data: Data, report: EvalReport, recipe: Recipe) -> list[dict[str, Any]]:
     """One record per held-out item: place, prompt, references, and each column's answer with its scores. No timings,
     so that the same answers give the same lines whatever the number of processes."""
     return [
         {
             "index": item.index,
-            "place": item.place,
+            "place": hide(item.place, recipe),
             "prompt": item.prompt,
             "references": list(item.references),
             "answers": {name: _answer(column, position) for name, column in report.columns.items()},

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from core.report.figures import comparison_header, comparison_rows, duration, percent, run_rows, size
+from core.report.figures import comparison_header, comparison_rows, duration, notes, percent, run_rows, size
 
 
 def test_the_comparison_has_a_row_per_metric_and_a_cell_per_column(values: dict[str, Any]) -> None:
@@ -35,6 +35,18 @@ def test_the_run_rows_name_what_it_took(values: dict[str, Any]) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_the_notes_say_what_was_timed_and_which_weights_answered(values: dict[str, Any]) -> None:
+    values["columns"]["tuned"].update(model="as trained, adapter not merged", dtype="float32", quantisation=None)
+    values["verdict"]["caveats"] = ["one seed only"]
+    assert notes(values)[1:] == [
+        "Latency: 3 items, one at a time, after warming up.",
+        "fine-tuned: as trained, adapter not merged (float32).",
+        "One seed only.",
+    ]
+    values["evaluation"] = {}
+    assert notes(values) == []
 
 
 def test_per_cent_and_sizes() -> None:
