@@ -18,8 +18,8 @@ SHARE_OR_COUNT = ("val_set_size", "warmup_steps", "save_steps", "eval_steps")
 
 @hookimpl
 def recipe_keys() -> dict[str, Schema]:
-    """The keys of schemas/recipe.json, training.json, evaluation.json and hub.json."""
-    fragments = ("recipe", "training", "evaluation", "hub")
+    """The keys of schemas/recipe.json, data.json, training.json, evaluation.json and hub.json."""
+    fragments = ("recipe", "data", "training", "evaluation", "hub")
     return {key: schema for name in fragments for key, schema in load_fragment(name).items()}
 
 
@@ -40,6 +40,9 @@ def _counts(recipe: Recipe) -> Iterator[Problem]:
 def _quantisation(recipe: Recipe) -> Iterator[Problem]:
     if recipe["load_in_4bit"] and recipe["load_in_8bit"]:
         yield Problem("load_in_4bit and load_in_8bit are both set", key=("load_in_8bit",), help="keep one of them")
+    if recipe["reinit_weights"] and (recipe["load_in_4bit"] or recipe["load_in_8bit"]):
+        message = "reinit_weights starts from random weights, which cannot be held in 4 or 8 bits"
+        yield Problem(message, key=("reinit_weights",), help="remove it, or load_in_4bit and load_in_8bit")
 
 
 def _batches(recipe: Recipe) -> Iterator[Problem]:

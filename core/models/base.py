@@ -31,8 +31,6 @@ def load_base(plan: Plan, *, quantized: Quantized = None, frozen: bool = False) 
     will train, so they may be held in float16. The key-value cache is off, as training wants it. Raises `UserError`
     for anything that is not a complete causal language model.
     """
-    from transformers import AutoModelForCausalLM
-
     from core.console import say
 
     config = load_config(plan)
@@ -41,6 +39,22 @@ def load_base(plan: Plan, *, quantized: Quantized = None, frozen: bool = False) 
     arguments: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention(plan)}
     if quantized:
         arguments["quantization_config"] = quantization_config(plan, quantized, dtype)
+    model = _drawn(plan, config, arguments) if plan.recipe["reinit_weights"] else _loaded(plan, config, arguments)
+    if quantized:
+        settle(model)
+    _resize_embeddings(plan, model, tokenizer)
+    _follow_tokenizer(model, tokenizer)
+    model.config.use_cache = False
+    say(f"base model in {str(dtype).removeprefix('torch.')}{HELD[quantized]} on {model.device} ({reason})")
+    return model
+
+
+def _loaded(plan: Plan, config: Any, arguments: dict[str, Any]) -> PreTrainedModel:
+    """The model with the weights of its files, on its device."""
+    from transformers import AutoModelForCausalLM
+
+    from core.console import say
+
     if place := device_map():
         arguments["device_map"] = place
     with explained("base_model", plan.base_model), quiet():
@@ -56,12 +70,23 @@ def load_base(plan: Plan, *, quantized: Quantized = None, frozen: bool = False) 
     _refuse_missing_weights(plan, found)
     if unexpected := found.get("unexpected_keys"):
         say(f"warning: {len(unexpected)} tensors of the base model are not used, such as {sorted(unexpected)[0]!r}")
-    if quantized:
-        settle(model)
-    _resize_embeddings(plan, model, tokenizer)
-    _follow_tokenizer(model, tokenizer)
-    model.config.use_cache = False
-    say(f"base model in {str(dtype).removeprefix('torch.')}{HELD[quantized]} on {model.device} ({reason})")
+    return model
+
+
+def _drawn(plan: Plan, config: Any, arguments: dict[str, Any]) -> PreTrainedModel:
+    """A model of the base's shape with random weights, the same in every load."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from core.console import say
+
+    make: Any = AutoModelForCausalLM
+    with torch.random.fork_rng(), explained("base_model", plan.base_model), quiet():
+        torch.manual_seed(int(plan.recipe["seed"] or 0))
+        model: PreTrainedModel = make.from_config(config, trust_remote_code=plan.trust_remote_code, **arguments)
+    if place := device_map():
+        model.to(place[""])
+    say("reinit_weights: the base model starts from random weights, and knows nothing")
     return model
 
 

@@ -187,3 +187,15 @@ def test_bad_bnb_config_kwargs_point_at_the_key(tiny_model: Path, tmp_path: Path
     with pytest.raises(RecipeError, match="bnb_config_kwargs cannot be used") as caught:
         load_base(plan, quantized="4bit")
     assert caught.value.problems[0].key == ("bnb_config_kwargs",)
+
+
+def test_random_weights_in_the_shape_of_the_base(tmp_path: Path, tiny_model: Path) -> None:
+    import torch
+
+    plan = make_model_plan(tmp_path, tiny_model, reinit_weights=True)
+    drawn, again, own = load_base(plan), load_base(plan), load_base(make_model_plan(tmp_path, tiny_model))
+    name = "model.layers.0.self_attn.q_proj.weight"
+    weights = [dict(model.named_parameters())[name] for model in (drawn, again, own)]
+    assert weights[0].shape == weights[2].shape
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
