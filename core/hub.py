@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from core.errors import RecipeError, UserError
+from typing import Any
+
+from core.errors import Problem, RecipeError, UserError
 from core.types import Plan
 
 # what makes a model; the report, the metrics and the checkpoints stay here
@@ -28,13 +30,12 @@ def refuse_upload(plan: Plan) -> None:
     name = plan.recipe["hub_model_id"]
     if not name:
         return
-    from huggingface_hub import get_token
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub import get_token, utils
+    from huggingface_hub.errors import HFValidationError
 
-    from core.errors import Problem
-
+    tools: Any = utils
     try:
-        validate_repo_id(name)
+        tools.validate_repo_id(name)
     except HFValidationError as error:
         message = f"{name!r} is no name of a repository on the hub"
         help = "write organisation/name, or take hub_model_id out of the recipe"

@@ -11,6 +11,7 @@ from core.errors import Problem, RecipeError, UserError
 from core.models.config import load_config, model_arguments
 from core.models.loading import explained, load_arguments, quiet, shortened
 from core.models.source import loadable_source, model_source, resolve_base_model
+from core.models.token_texts import renamed
 from core.types import Plan
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ def read_tokenizer(plan: Plan) -> tuple[Tokenizer, list[str]]:
     tokenizer = _own_tokenizer(source, arguments)
     notes: list[str] = []
     _check_tokenizer_type(plan, tokenizer, source, arguments)
+    if texts := plan.recipe["added_tokens_overrides"]:
+        tokenizer = renamed(tokenizer, texts)
+        notes.append(f"{len(texts)} tokens of the vocabulary have new texts: {', '.join(texts.values())}")
     _add_tokens(plan, tokenizer, notes)
     if tokenizer.eos_token_id is None:
         raise _no_eos(source, tokenizer)
