@@ -38,10 +38,10 @@ def _escapes(text: str, source: Source, kind: Any) -> bool:
     if "://" in text or "{{" in text or "\n" in text:
         return False
     path = Path(text)
-    if path.is_absolute() or text.startswith("~"):
+    if path.is_absolute() or text.startswith("~") or ("${" in text and ".." in path.parts):
         return True
     if kind == "working" or source.root is None or source.folder is None:
-        return ".." in Path(os.path.normpath(path)).parts or (text.startswith("${") and ".." in path.parts)
+        return ".." in Path(os.path.normpath(path)).parts
     # compared without following links: package managers link files in from a store outside the package
     return not Path(os.path.normpath(source.folder / path)).is_relative_to(os.path.normpath(source.root))
 

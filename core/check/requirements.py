@@ -31,10 +31,9 @@ def _problems(text: str, key: KeyPath) -> Iterator[Problem]:
 
     try:
         requirement = Requirement(text)
-    except InvalidRequirement as error:
-        reason = str(error).splitlines()[0]
+    except InvalidRequirement:
         help = "write a distribution and its versions, such as tunesmith>=0.3 or tunesmith-medqa~=1.2"
-        yield Problem(f"{text!r} is no requirement: {reason[0].lower()}{reason[1:]}", key=key, at="value", help=help)
+        yield Problem(f"{text!r} is no requirement", key=key, at="value", help=help)
         return
     if requirement.url:
         help = f"name it with its versions, such as {requirement.name}>=1.0"

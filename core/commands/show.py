@@ -105,6 +105,7 @@ def one_line(value: Any) -> str:
     from core.yaml_nodes import resolve_scalar
 
     # what reads as something else here, such as 2e-5, is quoted even where others would not need it
-    style = '"' if isinstance(value, str) and not isinstance(resolve_scalar(value), str) else None
+    quoted = isinstance(value, str) and ("\n" in value or not isinstance(resolve_scalar(value), str))
+    style = '"' if quoted else None
     text = yaml.safe_dump(value, default_style=style, default_flow_style=True, width=float("inf"), allow_unicode=True)
     return str(text.removesuffix("\n").removesuffix("\n...").rstrip("\n"))

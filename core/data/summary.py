@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.recipe import Recipe
+from core.sharing.variables import hide
 
 HEADINGS = ("data", "rows", "examples", "tokens", "trained", "dropped", "straddling")
 
 
 def lines_about(stats: Mapping[str, Any], recipe: Recipe) -> list[str]:
     """The lines to print about prepared data. stats: as in `Data.stats`."""
+    stats = hide(stats, recipe)
     rows: list[Sequence[str]] = [HEADINGS]
     remarks: list[str] = []
     for role, key in (("train", "datasets"), ("validation", "validation")):

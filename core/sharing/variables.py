@@ -104,6 +104,9 @@ def _forms(recipe: Recipe) -> list[tuple[re.Pattern[str], str]]:
         for folder in (recipe.folder_of(path), "."):
             absolute = os.path.abspath(os.path.join(folder, os.path.expanduser(value)))
             forms.update({value: text, absolute: text, os.path.relpath(absolute): text})
+        # a part of a path says as much as the whole: the name of its folder
+        folders = {os.environ.get(name, ""): f"${{{name}}}" for name in VARIABLE.findall(text)}
+        forms = {**{held: name for held, name in folders.items() if os.sep in held}, **forms}
     longest_first = sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True)
     return [(re.compile(rf"(?<!\w){re.escape(form)}(?!\w)"), forms[form]) for form in longest_first]
 
