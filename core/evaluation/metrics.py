@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from core.errors import UserError
 from core.evaluation.statistics import bootstrap, interval_of
-from core.types import Generation, Item, MetricPlan, MetricResult
+from core.types import Generation, Item, MetricPlan, MetricResult, Options
 
 Facts = Mapping[str, Mapping[int, Mapping[str, float]]]
+Summarise = Callable[[Sequence[dict[str, float]], Options], dict[str, float]]
 
 
 def score_column(
@@ -20,7 +21,8 @@ def score_column(
 
     A metric sees the facts it names in `needs` and no others.
 
-    Raises `UserError` naming metric and item where a metric raises or returns something that is no finite number.
+    Raises `UserError` naming the metric (and the item, while it scores one) where it raises or returns something that
+    is no finite number.
     """
     return {
         metric.name: score(metric, generations, _with_facts(items, facts, metric.evaluator.needs), seed=seed)
@@ -80,10 +82,27 @@ def _score_item(metric: MetricPlan, answer: Generation, item: Item) -> dict[str,
 
 def _summarise(metric: MetricPlan, present: Sequence[dict[str, float]]) -> dict[str, float]:
     if metric.evaluator.summarise is not None:
-        return {str(name): float(value) for name, value in metric.evaluator.summarise(present, metric.options).items()}
+        return _own_summary(metric, metric.evaluator.summarise, present)
     names = list(dict.fromkeys(name for scores in present for name in scores))
     columns = {name: [scores[name] for scores in present if name in scores] for name in names}
     return {name: math.fsum(values) / len(values) for name, values in columns.items()}
+
+
+def _own_summary(metric: MetricPlan, summarise: Summarise, present: Sequence[dict[str, float]]) -> dict[str, float]:
+    try:
+        summary = {str(name): float(value) for name, value in summarise(present, metric.options).items()}
+    except Exception as error:
+        raise UserError(
+            f"the metric {metric.name!r} cannot sum up {len(present)} scores: {type(error).__name__}: {error}",
+            help=f"this is a fault of the plugin that brings {metric.evaluator.name!r}",
+        ) from error
+    for name, value in summary.items():
+        if not math.isfinite(value):
+            raise UserError(
+                f"the metric {metric.name!r} sums up {len(present)} scores to {name} {value}, not a finite number",
+                help=f"this is a fault of the plugin that brings {metric.evaluator.name!r}",
+            )
+    return summary
 
 
 def _not_a_number(metric: MetricPlan, item: Item, value: object) -> UserError:

@@ -89,3 +89,11 @@ def test_a_metric_that_raises_names_itself_and_the_item() -> None:
 def test_what_is_no_finite_number_is_refused(value: Any) -> None:
     with pytest.raises(UserError, match="not a map of names to finite numbers"):
         score(make_metric(Evaluator("m", lambda *_: value)), ANSWERS, ITEMS, seed=1)
+
+
+@pytest.mark.parametrize("figure", [lambda: 1 / 0, lambda: float("nan"), lambda: "high"])
+def test_a_summary_that_is_no_finite_number_names_the_metric(figure: Any) -> None:
+    evaluator = Evaluator("m", lambda *_: {"m": 1.0}, summarise=lambda scores, options: {"m": figure()})
+    with pytest.raises(UserError, match=r"the metric 'm' .*sums? up 3 scores") as caught:
+        score(make_metric(evaluator), ANSWERS, ITEMS, seed=1)
+    assert "plugin" in (caught.value.help or "")
