@@ -52,12 +52,19 @@ def evaluate(plan: Plan, model: Module, tokenizer: Tokenizer, data: Data, column
     Raises `DataError` for prompts that do not fit the context, before anything is generated, and `UserError` for a
     metric that fails, after saving the answers.
     """
-    wanted = [column for column in plan.evaluation.columns if column.name in columns]
     items = data.test[: plan.evaluation.limit]
-    if not wanted or not items:
+    if not items:
         return EvalReport()
     context = context_length(innermost(model).config)
-    ready = [_make_ready(plan, column, data, items, tokenizer, context) for column in wanted]
+    # the tuned column's prompts are looked at before training too: hours later is too late to call them too long
+    checked = [
+        _make_ready(plan, column, data, items, tokenizer, context)
+        for column in plan.evaluation.columns
+        if column.name in (*columns, "tuned")
+    ]
+    ready = [column for column in checked if column.plan.name in columns]
+    if not ready:
+        return EvalReport()
     untuned = [column for column in ready if column.plan.name in UNTUNED]
     tuned = [column for column in ready if column.plan.name not in UNTUNED]
     reports: dict[str, ColumnReport] = {}
@@ -67,7 +74,7 @@ def evaluate(plan: Plan, model: Module, tokenizer: Tokenizer, data: Data, column
                 reports |= _score_all(plan, untuned, items, base, tokenizer, {"model": how})
         if tuned:
             reports |= _score_all(plan, tuned, items, model, tokenizer, {"model": "as trained, adapter not merged"})
-    return EvalReport({column.name: reports[column.name] for column in wanted})
+    return EvalReport({column.plan.name: reports[column.plan.name] for column in ready})
 
 
 def _make_ready(

@@ -206,3 +206,11 @@ def test_quantisation_is_stated() -> None:
         dtype = torch.bfloat16
 
     assert _model_facts(Model()) == {"dtype": "bfloat16", "quantisation": "4bit"}
+
+
+def test_a_tuned_prompt_beyond_the_context_is_refused_before_training(prepared: Any) -> None:
+    plan, data, tokenizer = prepared({"compare": ["tuned"]}, adapter="full")
+    model = plan.adapter.build(plan)
+    data = replace(data, test=(replace(data.test[0], prompt="yes or no? " * 700), *data.test[1:]))
+    with pytest.raises(DataError, match="1 of 12 prompts of the column 'tuned' are too long"):
+        evaluate(plan, model, tokenizer, data, ("base", "prompted"))
