@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from core.data.items import answer_span
 from core.errors import RowError, UserError
 from core.types import Data, DatasetPlan, Example, Item, Options, Plan, Row
 
@@ -144,12 +145,10 @@ def _shot(dataset: DatasetPlan, row: Row, place: str, tokenizer: Tokenizer, held
 
 
 def split_example(example: Example) -> tuple[str, str | None]:
-    """(text before the last answer, the last answer); the answer is None where the example has none."""
-    marked = [index for index, segment in enumerate(example.segments) if segment.answer]
-    if not marked:
-        return "", None
-    last = marked[-1]
-    return "".join(segment.text for segment in example.segments[:last]), example.segments[last].text
+    """(text before the last answer, the last answer), as a test item would have them; no answer is None."""
+    start, end = answer_span(example.segments)
+    texts = [segment.text for segment in example.segments]
+    return ("", None) if start == end else ("".join(texts[:start]), "".join(texts[start:end]))
 
 
 # ---------------------------------------------------------------- rows as conversations

@@ -185,3 +185,9 @@ def test_the_form_can_be_chosen(prepared: Any) -> None:
     tokenizer.chat_template = None
     with pytest.raises(UserError, match="no chat template"):
         few_shot(plan, {"shots": 1, "form": "chat"}, data, data.test, tokenizer)
+
+
+def test_adjacent_answer_segments_are_one_answer_as_in_a_test_item() -> None:
+    parts = (Segment("2 + 2? "), Segment("It is ", trained=True, answer=True), Segment("4", trained=True, answer=True))
+    assert split_example(Example((*parts, Segment("<end>", trained=True)))) == ("2 + 2? ", "It is 4")
+    assert split_example(Example((Segment("text", trained=True),))) == ("", None)
