@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,13 +83,21 @@ def rerender(run_dir: Path) -> None:
 
 def _render(folder: Path, values: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
     _write(folder / "report.html", report_page(values, predictions))
-    _write(folder / "README.md", model_card(values))
+    _write(folder / "README.md", model_card(values, peft=(folder / "adapter_config.json").is_file()))
 
 
 def _write(path: Path, text: str) -> None:
     partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise UserError(
+            f"{str(path)!r} cannot be written: {(error.strerror or str(error)).lower()}",
+            help="the tuned model is saved; make room there, then score it again with --resume",
+        ) from error
 
 
 def _seconds_since_start() -> float:

