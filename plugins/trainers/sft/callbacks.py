@@ -94,10 +94,8 @@ class MetricsCallback(TrainerCallback):
         self.file = output_dir / METRICS_FILE
         self.history: list[dict[str, Any]] = []
         if self.file.exists():
-            lines = self.file.read_text(encoding="utf-8").splitlines()
-            records = [json.loads(line) for line in lines if line.strip()]
             # steps after the checkpoint are trained anew, and must not be there twice
-            self.history = [record for record in records if record["step"] <= resumed_step]
+            self.history = [record for record in _records(self.file) if record["step"] <= resumed_step]
         if is_main():
             output_dir.mkdir(parents=True, exist_ok=True)
             partial = self.file.with_name(f".partial-{METRICS_FILE}")
@@ -113,6 +111,19 @@ class MetricsCallback(TrainerCallback):
         if is_main():
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
+
+
+def _records(file: Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`; a last line that was cut off when its run was killed is left out."""
+    records = []
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number < len(lines):
+                say(f"warning: {file}:{number} is no JSON and is left out")
+    return records
 
 
 class LinesCallback(TrainerCallback):

@@ -57,3 +57,18 @@ def test_metrics_go_on_after_the_step_resumed_from(tmp_path: Path) -> None:
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 3.0}]
     assert MetricsCallback(tmp_path).history == []
+
+
+def test_a_last_record_that_was_cut_off_does_not_stop_a_resumed_run(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "lo')
+    assert MetricsCallback(tmp_path, resumed_step=2).history == [{"step": 1, "loss": 1.0}]
+    assert file.read_text() == '{"step": 1, "loss": 1.0}\n'
+
+
+def test_a_record_in_the_middle_that_cannot_be_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "metrics.jsonl").write_text('nonsense\n{"step": 2, "loss": 1.0}\n')
+    assert MetricsCallback(tmp_path, resumed_step=2).history == [{"step": 2, "loss": 1.0}]
+    assert "metrics.jsonl:1 is no JSON and is left out" in capsys.readouterr().out
