@@ -8,6 +8,7 @@ from typing import Any
 
 from core import Evaluator, Item, hookimpl
 from core.types import Options
+from plugins.evaluators.json_text import NotJson, parse_json
 
 OPTIONS: dict[str, Any] = {
     "normalise": {
@@ -44,8 +45,8 @@ def _equal(prediction: str, reference: str, options: Options) -> bool:
     prediction, reference = (_normalised(text, options.get("normalise", "strip")) for text in (prediction, reference))
     if options.get("json"):
         try:
-            return _canonical(json.loads(prediction)) == _canonical(json.loads(reference))
-        except ValueError:
+            return _canonical(parse_json(prediction)) == _canonical(parse_json(reference))
+        except (NotJson, RecursionError):
             pass  # what is not JSON is compared as text
     return prediction == reference
 

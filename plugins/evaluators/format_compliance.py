@@ -70,9 +70,11 @@ def _key(schema: str | Mapping[str, Any]) -> str:
 @lru_cache(maxsize=32)
 def _validator(schema: str) -> Any:
     from jsonschema.validators import validator_for
+    from jsonschema_specifications import REGISTRY
 
     loaded = json.loads(schema if schema.lstrip().startswith("{") else Path(schema).read_text(encoding="utf-8"))
-    return validator_for(loaded)(loaded)
+    # left to itself, jsonschema fetches the $ref of another document from the network
+    return validator_for(loaded)(loaded, registry=REGISTRY)
 
 
 # ---------------------------------------------------------------- the rules of the recipe

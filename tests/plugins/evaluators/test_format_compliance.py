@@ -79,3 +79,13 @@ def test_what_is_wrong_is_found_at_check_time(tmp_path: Path, options: dict[str,
     (problem,) = problems(tmp_path, **options)
     assert words in problem.message
     assert problem.key == ("evaluation", "metrics", 1, key)
+
+
+def test_a_schema_elsewhere_is_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda *given, **named: asked.append(given))
+    with pytest.raises(Exception, match=r"Unresolvable: https://example\.org"):
+        score('{"a": 1}', make_item(), {"json_schema": {"$ref": "https://example.org/answer.json"}})
+    assert asked == []
+    within = {"$ref": "#/$defs/answer", "$defs": {"answer": {"type": "integer"}}}
+    assert score("1", make_item(), {"json_schema": within})["format_compliance"] == 1.0
