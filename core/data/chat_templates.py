@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.check.paths import resolve_input_path
-from core.console import say
 from core.errors import UserError
 from core.types import Plan
 
@@ -158,7 +157,5 @@ def adopt_chat_template(plan: Plan, tokenizer: Tokenizer) -> None:
     name, jinja = plan.recipe["chat_template"], plan.recipe["chat_template_jinja"]
     if jinja:
         jinja = resolve_input_path(jinja, plan.recipe.folder_of(("chat_template_jinja",)))
-    if name in FAMILIES:
-        say(f"chat_template {name}: using the tokenizer's own template, as the name is that of a model family")
     if jinja or (name is not None and name != DEFAULT):
         tokenizer.chat_template = resolve_chat_template(tokenizer, name, jinja)
