@@ -90,9 +90,36 @@ NAMED: Mapping[str, str] = {
 
 # Names of model families: in recipes for axolotl they stand for the template that such a model's tokenizer brings.
 FAMILIES = frozenset(
-    "aya cohere command_a command_a_rag command_a_tool_use deepseek_v2 deepseek_v3 exaone exaone4 falcon_h1 gemma3 "
-    "gemma3n gemma4 gemma4_unified jamba llama3_2_vision llama4 llava metharme mistral_v7_tekken nemotron_h phi_35 phi_4 "
-    "pixtral qwen2_vl qwen3 qwen3_5 qwen_25".split()
+    (
+        "aya",
+        "cohere",
+        "command_a",
+        "command_a_rag",
+        "command_a_tool_use",
+        "deepseek_v2",
+        "deepseek_v3",
+        "exaone",
+        "exaone4",
+        "falcon_h1",
+        "gemma3",
+        "gemma3n",
+        "gemma4",
+        "gemma4_unified",
+        "jamba",
+        "llama3_2_vision",
+        "llama4",
+        "llava",
+        "metharme",
+        "mistral_v7_tekken",
+        "nemotron_h",
+        "phi_35",
+        "phi_4",
+        "pixtral",
+        "qwen2_vl",
+        "qwen3",
+        "qwen3_5",
+        "qwen_25",
+    )
 )
 
 
