@@ -15,7 +15,6 @@ RUN_FILES = (
     "predictions.jsonl",
     "metrics.jsonl",
     "README.md",
-    "recipe.yml",
     "adapter_config.json",
     "adapter_model.safetensors",
     "config.json",
@@ -43,6 +42,25 @@ def refuse_existing_run(plan: Plan) -> None:
             f"output_dir {str(folder)!r} already holds a run ({existing[0].name}, {len(existing)} entries in all)",
             help="choose another output_dir, or add --resume to go on with it, or --overwrite to replace it",
         )
+    if plan.overwrite and plan.resume_from is None:
+        _refuse_to_clear_sources(plan)
+
+
+def _refuse_to_clear_sources(plan: Plan) -> None:
+    """Raise `UserError` where --overwrite would remove what this very run is made from."""
+    datasets = (*plan.datasets, *plan.validation, *plan.evaluation.datasets)
+    # a hub id is no absolute path, and so never one of the files
+    paths = (plan.base_model, *(dataset.path for dataset in datasets))
+    sources = [Path(text).resolve() for text in paths if Path(text).is_absolute()]
+    folder = plan.output_dir.resolve()
+    for entry in run_files(folder):
+        for source in sources:
+            if source in (folder, entry) or entry in source.parents:
+                raise UserError(
+                    f"--overwrite would remove {entry.name!r} of output_dir {str(plan.output_dir)!r}, "
+                    f"and this run reads {str(source)!r}",
+                    help="choose another output_dir",
+                )
 
 
 def claim_output_dir(plan: Plan) -> None:

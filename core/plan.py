@@ -79,7 +79,7 @@ def make_plan(
         evaluation=evaluation,
         loggers=_loggers(recipe, host),
         overwrite=overwrite,
-        resume_from=_resume_from(recipe, output_dir, resume),
+        resume_from=_resume_from(recipe, output_dir, resume, overwrite=overwrite),
         trust_remote_code=trust_remote_code,
     )
 
@@ -148,9 +148,12 @@ def _loggers(recipe: Recipe, host: Host) -> tuple[Logger, ...]:
     )
 
 
-def _resume_from(recipe: Recipe, output_dir: Path, resume: str | None) -> Path | None:
+def _resume_from(recipe: Recipe, output_dir: Path, resume: str | None, *, overwrite: bool) -> Path | None:
     """The checkpoint to go on from: a folder, or the output folder itself for "the latest one in it"."""
-    asked = resume or recipe["resume_from_checkpoint"] or (LATEST if recipe["auto_resume_from_checkpoints"] else None)
+    if resume and overwrite:
+        raise UserError("--resume and --overwrite say opposite things", help="keep one of them")
+    automatic = recipe["auto_resume_from_checkpoints"] and not overwrite and not _finished_for_good(output_dir)
+    asked = resume or recipe["resume_from_checkpoint"] or (LATEST if automatic else None)
     if not asked:
         return None
     if asked in (LATEST, True, "true"):
@@ -161,3 +164,8 @@ def _resume_from(recipe: Recipe, output_dir: Path, resume: str | None) -> Path |
             f"no checkpoint at {asked!r}", help="name a checkpoint-<step> folder, or --resume alone for the latest one"
         )
     return folder
+
+
+def _finished_for_good(output_dir: Path) -> bool:
+    """Whether `output_dir` holds a finished run without checkpoints: to go on would be to replace it unasked."""
+    return (output_dir / "run.json").exists() and not any(output_dir.glob("checkpoint-*"))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import UserError
 from core.output import claim_output_dir, refuse_existing_run, run_files
+from core.types import DatasetFormat, DatasetPlan, EvaluationPlan
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,10 @@ class OutputPlan:
     output_dir: Path
     overwrite: bool = False
     resume_from: Path | None = None
+    base_model: str = "org/model"
+    datasets: tuple[DatasetPlan, ...] = ()
+    validation: tuple[DatasetPlan, ...] = ()
+    evaluation: EvaluationPlan = field(default_factory=EvaluationPlan)
 
 
 def claim(plan: Any) -> None:
@@ -74,3 +79,29 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         claim(OutputPlan(tmp_path / "file" / "out"))
+
+
+@pytest.mark.parametrize("inside", ["", "checkpoint-5", "checkpoint-5/adapter_model.safetensors", "run.json"])
+def test_overwriting_never_removes_what_the_run_is_made_from(earlier_run: Path, inside: str) -> None:
+    source = str(earlier_run / inside)
+    before = run_files(earlier_run)
+    read = DatasetPlan(source, DatasetFormat("alpaca", lambda *_: []), {}, ("datasets", 0))
+    for plan in (
+        OutputPlan(earlier_run, overwrite=True, base_model=source),
+        OutputPlan(earlier_run, overwrite=True, evaluation=EvaluationPlan(datasets=(read,))),
+    ):
+        with pytest.raises(UserError, match=r"--overwrite would remove .* and this run reads"):
+            claim(plan)
+    assert run_files(earlier_run) == before
+
+
+def test_a_source_that_overwriting_leaves_alone_may_lie_in_the_folder(earlier_run: Path) -> None:
+    claim(OutputPlan(earlier_run, overwrite=True, base_model=str(earlier_run / "base")))
+    assert run_files(earlier_run) == []
+
+
+def test_a_recipe_of_the_users_own_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yml").write_text("base_model: org/model")
+    claim(OutputPlan(tmp_path))
+    claim(OutputPlan(tmp_path, overwrite=True))
+    assert (tmp_path / "recipe.yml").exists()
