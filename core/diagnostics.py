@@ -47,7 +47,7 @@ def _render(problem: Problem, recipe: Recipe, texts: dict[str, list[str]], colou
         return f"{_COLOURS[kind]}{text}{_RESET}" if colour else text
 
     place = problem.position or Position(str(recipe.path), 1, 1)
-    where = COMMAND_LINE if place.file == COMMAND_LINE else str(place)
+    where = COMMAND_LINE if place.file == COMMAND_LINE else _plain(str(place))
     lines = [f"{where}: {paint(f'{problem.severity}:', problem.severity)} {_plain(problem.message)}"]
     # a key that is missing altogether has no line to show
     absent = len(problem.key) == 1 and problem.key not in recipe.positions

@@ -39,6 +39,8 @@ class Located:
 
 def locate(asked: str | dict[str, Any], source: Source) -> Located:
     """What one entry of `extends` in `source` stands for. Raises `UserError` for an address that is refused."""
+    if not _printable(asked):
+        raise UserError(f"'extends' holds a character that no address has: {asked!r}", help="remove the character")
     if isinstance(asked, dict):
         return _web(asked)
     if "${" in asked:
@@ -138,7 +140,10 @@ def _web(asked: dict[str, Any]) -> Located:
     if not isinstance(url, str) or not url:
         raise UserError("'extends' has no url", help="write {url: https://…, sha256: …}")
     _refuse_insecure(url)
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UserError(f"{url!r} is no https address: {str(error).lower()}", help=_KINDS) from error
     if parts.scheme != "https" or not parts.hostname:
         raise UserError(f"{url!r} is no https address", help=_KINDS)
     if parts.username or parts.password:
@@ -159,6 +164,12 @@ def _read_web(url: str, digest: str, identity: str) -> Source:
     from core.sharing.files import decode
 
     return Source(url, decode(web_content(url, digest), url), None, address=identity)
+
+
+def _printable(asked: str | dict[str, Any]) -> bool:
+    return all(
+        text.isprintable() for text in (asked.values() if isinstance(asked, dict) else [asked]) if isinstance(text, str)
+    )
 
 
 def _refuse_insecure(url: str) -> None:

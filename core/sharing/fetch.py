@@ -101,10 +101,10 @@ def hub_file(text: str, repo: str, path: str, commit: str, kind: str) -> Path:
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
-    kept = try_to_load_from_cache(repo, path, revision=commit, repo_type=kind)
-    if isinstance(kept, str):
-        return Path(kept)
     try:
+        kept = try_to_load_from_cache(repo, path, revision=commit, repo_type=kind)
+        if isinstance(kept, str):
+            return Path(kept)
         size = get_hf_file_metadata(hf_hub_url(repo, path, repo_type=kind, revision=commit), timeout=PAUSE_SECONDS).size
         if size is None or size <= MAX_BYTES:
             return Path(hf_hub_download(repo, path, repo_type=kind, revision=commit, etag_timeout=PAUSE_SECONDS))

@@ -63,7 +63,8 @@ def too_large(size: int) -> tuple[str, str]:
 
 def recipes_in(folder: Path) -> str:
     """The YAML files of a folder, for help texts."""
-    if not folder.is_dir():
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if entry.suffix in (".yml", ".yaml"))
+    except (OSError, ValueError):  # no folder, or none that may be read
         return ""
-    names = sorted(entry.name for entry in folder.iterdir() if entry.suffix in (".yml", ".yaml"))
     return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -247,6 +250,10 @@ def test_bases_that_multiply_are_read_once_each() -> None:
         ("{url: 'https://me:pw@host/r.yml', sha256: abc}", "the address at host holds a user name or password"),
         ("{url: ftp://host/r.yml, sha256: abc}", "'ftp://host/r.yml' is no https address"),
         ("{url: https://host/r.yml, sha: abc}", "unknown key 'sha' in 'extends'"),
+        ("{url: 'https://[x', sha256: abc}", "'https://[x' is no https address"),
+        ('"https://host/\\e[2J"', "'extends' holds a character that no address has"),
+        ('"a\\nb.yml"', "'extends' holds a character that no address has"),
+        (f"hf://../repo/r.yml@{'0' * 40}", "cannot be fetched"),
         ("{sha256: abc}", "'extends' has no url"),
         ("file:///etc/passwd", "file:// is not known"),
         ("s3://bucket/r.yml", "s3:// is not known"),
@@ -262,7 +269,8 @@ def test_bases_that_multiply_are_read_once_each() -> None:
         ("package://recipes/../x.yml", "points outside the package 'recipes'"),
         ("${HOME}/base.yml", "variables are not allowed in 'extends'"),
         ("missing.yml", "no such recipe: 'missing.yml'"),
-        ("'a\\0b'", "no such recipe"),
+        ('"a\\0b"', "'extends' holds a character that no address has"),
+        ("x" * 5000 + "/y.yml", "no such recipe"),
         ("~nobody-at-all/x.yml", "no such recipe"),
     ],
 )
@@ -305,3 +313,62 @@ def test_a_file_missing_beside_a_base_is_told_there(host: Host) -> None:
     # beside the base first, then in the working folder
     Path("train.jsonl").write_text("{}\n")
     assert check_recipe(load(), host) == []
+
+
+def test_a_recipe_of_five_files_is_checked_without_anything_heavy() -> None:
+    for number in range(4):
+        write(**{f"team__b{number}": f"seed: {number}\n"})
+    write(
+        recipe=f"extends: [{', '.join(f'team/b{number}.yml' for number in range(4))}]\nbase_model: org/model\n"
+        "datasets: [{path: org/data, type: alpaca}]\n"
+    )
+    program = (
+        "import sys\nfrom core.cli import main\ncode = main(['check', 'recipe.yml'])\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'numpy', 'huggingface_hub', 'urllib.request', 'packaging', 'ssl'}"
+        "\nsys.exit(f'imported {heavy & set(sys.modules)}' if heavy & set(sys.modules) else code)"
+    )
+    root = str(Path(__file__).parents[3])
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "recipe.yml: ok (3 keys, 0 warnings)\n"
+
+
+def test_random_bases_are_read_or_refused_with_a_place(host: Host) -> None:
+    """Bytes, keys and addresses at random: never a traceback, never a problem without a place."""
+    chance = random.Random(3)
+    texts = [
+        "seed: 1",
+        "extends: b.yml",
+        "extends: [b.yml, c.yml]",
+        "a: &x [*x]",
+        "{",
+        "- 1",
+        "seed: null",
+        "requires: [x]",
+    ]
+    texts += [
+        "output_dir: ${HOME}/x",
+        "extends: {url: https://h/x, sha256: 1}",
+        "extends: package://recipes/x",
+        "\t",
+        "é: 1",
+    ]
+    refused_files = read_files = 0
+    for _ in range(150):
+        for name in ("a", "b", "c"):
+            content = "\n".join(chance.sample(texts, chance.randint(1, 3))).encode()
+            if chance.random() < 0.2:
+                content = bytes(chance.choice(b"\x00\xff{}[]:&*!|>'\"%@ \n") for _ in range(12)) + content
+            Path(f"{name}.yml").write_bytes(content)
+        try:
+            problems = check_recipe(load("a.yml"), host)
+            read_files += 1
+        except RecipeError as error:
+            problems = list(error.problems)
+            refused_files += 1
+            assert problems
+        assert all(problem.position for problem in problems)
+    assert refused_files > 20
+    assert read_files > 20
