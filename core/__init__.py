@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from core.audit.facts import CheckedExample, DataCheck, DataFacts, Finding
 from core.errors import DataError, PluginError, Position, Problem, RecipeError, RowError, UserError
 from core.hookspecs import hookimpl
 from core.schema_files import load_fragment
@@ -34,11 +35,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Adapter",
+    "CheckedExample",
     "Data",
+    "DataCheck",
     "DataError",
+    "DataFacts",
     "DatasetFormat",
     "Evaluator",
     "Example",
+    "Finding",
     "Generation",
     "Item",
     "Logger",

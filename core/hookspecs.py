@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from core.audit.facts import DataCheck
 from core.errors import Problem
 from core.types import Adapter, DatasetFormat, Evaluator, Logger, Schema, Trainer
 
@@ -48,6 +49,11 @@ def evaluators() -> list[Evaluator]:  # type: ignore[empty-body]
 @hookspec
 def loggers() -> list[Logger]:  # type: ignore[empty-body]
     """Metric loggers; a recipe picks them by `report_to` or by setting one of the keys they own."""
+
+
+@hookspec
+def data_checks() -> list[DataCheck]:  # type: ignore[empty-body]
+    """Checks of the data, made on every run before anything heavy starts; a recipe sets their level by `data_checks`."""
 
 
 @hookspec

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from core import hookspecs
+from core.audit.facts import DataCheck
+from core.audit.plan import with_checks
 from core.errors import PluginError, Problem
 from core.types import Adapter, DatasetFormat, Evaluator, Logger, Schema, Trainer
 
@@ -46,6 +48,14 @@ BUILTINS = (
     "plugins.evaluators.perplexity",
     "plugins.evaluators.latency",
     "plugins.loggers.trackers",
+    "plugins.checks.learning",
+    "plugins.checks.templates",
+    "plugins.checks.repeats",
+    "plugins.checks.leakage",
+    "plugins.checks.answers",
+    "plugins.checks.coverage",
+    "plugins.checks.texts",
+    "plugins.checks.private",
 )
 
 # hook -> what a recipe calls the component, for messages
@@ -55,6 +65,7 @@ KINDS = {
     "trainers": "trainer",
     "evaluators": "metric",
     "loggers": "logger",
+    "data_checks": "data check",
 }
 
 
@@ -80,6 +91,7 @@ class Host:
     loggers: Mapping[str, Logger]
     recipe_keys: Mapping[str, Schema]
     key_owners: Mapping[str, str]
+    data_checks: Mapping[str, DataCheck] = field(default_factory=dict)
     component_owners: Mapping[tuple[str, str], str] = field(default_factory=dict)
     rules: Sequence[Callable[..., Any]] = ()
 
@@ -189,6 +201,7 @@ def _gather(manager: pluggy.PluginManager, sources: Mapping[str, tuple[str, str]
         "trainers": Trainer,
         "evaluators": Evaluator,
         "loggers": Logger,
+        "data_checks": DataCheck,
     }
     tables: dict[str, dict[str, Any]] = {hook: {} for hook in expected}
     owners: dict[tuple[str, str], str] = {}
@@ -216,6 +229,8 @@ def _gather(manager: pluggy.PluginManager, sources: Mapping[str, tuple[str, str]
                 raise _clash("recipe key", key, key_owners[key], plugin, sources)
             keys[key], key_owners[key] = schema, plugin
         offers[plugin]["recipe_keys"] = tuple(fragment)
+    if "data_checks" in keys:
+        keys["data_checks"] = with_checks(keys["data_checks"], tables["data_checks"])
 
     return Host(
         plugins=tuple(PluginInfo(name, *sources[name], offers=offers[name]) for name in sources),
@@ -226,6 +241,7 @@ def _gather(manager: pluggy.PluginManager, sources: Mapping[str, tuple[str, str]
         loggers=tables["loggers"],
         recipe_keys=keys,
         key_owners=key_owners,
+        data_checks=tables["data_checks"],
         component_owners=owners,
         rules=tuple(impl.function for impl in manager.hook.check_recipe.get_hookimpls()),
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from core.audit.plan import planned_checks
 from core.check import check_recipe, item_options, resolve_defaults
 from core.check.paths import resolve_input_path
 from core.errors import Problem, RecipeError, UserError
@@ -78,6 +79,7 @@ def make_plan(
         validation=validation,
         evaluation=evaluation,
         loggers=_loggers(recipe, host),
+        checks=planned_checks(recipe["data_checks"] or {}, host.data_checks),
         overwrite=overwrite,
         resume_from=_resume_from(recipe, output_dir, resume, overwrite=overwrite),
         trust_remote_code=trust_remote_code,

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from core import hookspecs, types
+from core.audit import facts
 from core.host import GROUP, Host, load_host
 from core.types import Schema
 
@@ -23,6 +24,10 @@ COMPONENTS = (
     types.Trainer,
     types.Evaluator,
     types.Logger,
+    facts.DataCheck,
+    facts.DataFacts,
+    facts.CheckedExample,
+    facts.Finding,
     types.Segment,
     types.Example,
     types.Item,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
+    from core.audit.facts import CheckPlan
     from core.recipe import Recipe
 
     Tokenizer = PreTrainedTokenizerBase
@@ -238,6 +239,7 @@ class Plan:
     validation: tuple[DatasetPlan, ...]
     evaluation: EvaluationPlan
     loggers: tuple[Logger, ...] = ()
+    checks: tuple[CheckPlan, ...] = ()
     overwrite: bool = False
     resume_from: Path | None = None
     trust_remote_code: bool = False

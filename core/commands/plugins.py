@@ -13,7 +13,7 @@ from typing import Any
 
 from core.host import DISABLE_VARIABLE, KINDS, Host, PluginInfo, load_host
 
-HELP = "list what the installed plugins offer: formats, adapters, trainers, metrics, loggers, recipe keys"
+HELP = "list what the installed plugins offer: formats, adapters, trainers, metrics, loggers, data checks, recipe keys"
 EXAMPLE = "tunesmith plugins --json"
 
 
@@ -45,6 +45,7 @@ def _offers(host: Host, plugin: PluginInfo) -> Iterator[tuple[str, str, str]]:
         "trainers": host.trainers,
         "evaluators": host.evaluators,
         "loggers": host.loggers,
+        "data_checks": host.data_checks,
     }
     for hook, names in plugin.offers.items():
         for name in names:

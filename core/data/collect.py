@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from core.audit.facts import CheckedExample
 from core.data.files import SourceRow
 from core.data.items import answer_span, item_of
 from core.data.render import BadRows, render_rows
 from core.data.sources import shown
-from core.data.tokenise import IGNORED, Tokenized, leading_ids, tokenize_examples
+from core.data.tokenise import IGNORED, Tokenized, end_ids, tokenize_examples
 from core.errors import DataError, RowError
 from core.types import DatasetPlan, Example, Item
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from core.types import Tokenizer
 
 BATCH = 1000
@@ -30,38 +27,40 @@ END_WINDOW = 3  # an end-of-turn token must be among this many last trained toke
 
 @dataclass(frozen=True)
 class Limits:
-    """How long an example may be, in tokens, and what happens to a longer one: `drop`, `truncate` or `raise`."""
+    """How long an example may be, in tokens, and what happens to a longer one: `drop`, `truncate` or `raise`.
+
+    skipped: the share of rows that may be left out because they cannot be used; None if not one may.
+    """
 
     sequence_len: int
     strategy: str
+    skipped: float | None = None
 
 
 @dataclass
 class Collected:
-    """The examples of one data set: ids and labels (int32 arrays of equal length) and places, and the counts.
-
-    answers: fingerprint of (prompt, last answer) -> place of the first example that has it.
-    """
+    """The examples of one data set, those that are not trained on included, and the counts."""
 
     dataset: DatasetPlan
-    input_ids: list[NDArray[np.int32]] = field(default_factory=list)
-    labels: list[NDArray[np.int32]] = field(default_factory=list)
-    places: list[str] = field(default_factory=list)
-    answers: dict[bytes, str] = field(default_factory=dict)
-    lengths: list[int] = field(default_factory=list)
+    examples: list[CheckedExample] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
-    too_long: list[str] = field(default_factory=list)
+    bad_rows: list[str] = field(default_factory=list)
+
+    @property
+    def kept(self) -> list[CheckedExample]:
+        """The examples that are trained on."""
+        return [example for example in self.examples if example.kept]
 
     def stats(self) -> dict[str, Any]:
         """The counts, JSON-ready. length_99: the sequence_len that would fit 99 % of the examples."""
-        ordered = sorted(self.lengths)
+        ordered = sorted(example.length for example in self.examples)
         tokens, trained = self.counts["tokens"], self.counts["trained_tokens"]
         return {
             "path": shown(self.dataset.path),
             "type": self.dataset.format.name,
             "rows": self.counts["rows"],
-            "examples": len(self.input_ids),
+            "examples": len(self.kept),
             "tokens": tokens,
             "trained_tokens": trained,
             "trained_share": trained / tokens if tokens else 0.0,
@@ -71,118 +70,149 @@ class Collected:
             "straddling": self.counts["straddling"],
             "without_end": self.counts["without_end"],
             "longest": ordered[-1] if ordered else 0,
-            "length_99": ordered[-(-len(ordered) * 99 // 100) - 1] if ordered else 0,
+            "length_99": length_99(ordered),
             "notes": dict(self.notes),
+            "bad_rows": self.counts["bad_rows"],
+            "first_bad_rows": list(self.bad_rows),
         }
 
 
+def length_99(ordered: Sequence[int]) -> int:
+    """The length that 99 % of the `ordered` lengths do not exceed; 0 for none."""
+    return ordered[-(-len(ordered) * 99 // 100) - 1] if ordered else 0
+
+
 def collect(dataset: DatasetPlan, tokenizer: Tokenizer, limits: Limits) -> Collected:
-    """All usable examples of `dataset`. Raises `DataError` for rows that cannot be used, or too long with `raise`."""
+    """All examples of `dataset`. Raises `DataError` for rows that cannot be used, or are too long with `raise`."""
     collected = Collected(dataset)
-    ends = _end_ids(tokenizer)
-    rendered = render_rows(dataset, tokenizer)
-    while batch := list(islice(rendered, BATCH)):
-        collected.counts["rows"] += len(batch)
-        flat = [(row, example) for row, examples in batch for example in examples]
-        for (row, example), tokens in zip(flat, _tokenize(dataset, flat, tokenizer), strict=True):
-            collected.notes.update(example.notes)
-            _take(collected, row.place, example, tokens, limits, ends)
-    if collected.too_long and limits.strategy == "raise":
+    ends, bad = end_ids(tokenizer), BadRows(dataset, limits.skipped)
+    for row, example, tokens in _tokenized(dataset, tokenizer, bad):
+        collected.notes.update(example.notes)
+        _count(collected, checked(dataset, row, example, tokens, ends, limits), limits)
+    bad.refuse()
+    collected.counts["rows"], collected.counts["bad_rows"] = bad.read, bad.count
+    collected.bad_rows = bad.lines
+    if limits.strategy == "raise":
         _refuse_long(collected, limits)
     return collected
 
 
-def collect_items(dataset: DatasetPlan, tokenizer: Tokenizer, first_index: int) -> list[Item]:
-    """The held-out items of `dataset`, numbered from `first_index`. Raises `DataError` for rows that make none.
+def collect_items(
+    dataset: DatasetPlan, tokenizer: Tokenizer, limits: Limits, first_index: int
+) -> tuple[list[Item], Collected]:
+    """The held-out items of `dataset`, numbered from `first_index`, and the examples they were made of.
 
-    `test_datasets` serve validation and evaluation alike, so rows without an answer are left out of the items there.
+    Raises `DataError` for rows that make none. `test_datasets` serve validation and evaluation alike, so rows without
+    an answer are left out of the items there.
     """
     items: list[Item] = []
+    collected = Collected(dataset)
     serves_validation = dataset.key[:1] == ("test_datasets",)
-    bad = BadRows(dataset)
-    for row, examples in render_rows(dataset, tokenizer):
-        bad.read += 1
-        for example in examples:
-            if serves_validation and answer_span(example.segments) == (0, 0):
-                continue
-            try:
-                items.append(item_of(example, row.values, row.place, first_index + len(items), tokenizer))
-            except RowError as error:
-                bad.add(row, error.message, help=error.help)
+    ends, bad = end_ids(tokenizer), BadRows(dataset, limits.skipped)
+    for row, example, tokens in _tokenized(dataset, tokenizer, bad):
+        if serves_validation and answer_span(example.segments) == (0, 0):
+            continue
+        try:
+            items.append(item_of(example, row.values, row.place, first_index + len(items), tokenizer))
+        except RowError as error:
+            bad.add(row, error.message, help=error.help)
+        else:
+            # what is scored is never cut
+            whole = Limits(len(tokens.input_ids), "drop")
+            collected.examples.append(checked(dataset, row, example, tokens, ends, whole))
     bad.refuse()
-    return items
+    collected.counts["rows"], collected.counts["bad_rows"] = bad.read, bad.count
+    collected.bad_rows = bad.lines
+    return items, collected
 
 
-def fingerprint(prompt: str, answer: str) -> bytes:
-    """A short key for one question with its answer."""
-    return hashlib.blake2b(f"{len(prompt)}:{prompt}{answer}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _end_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """Ids that can end a turn: the special tokens, save those that begin a text."""
-    added = [index for index, token in tokenizer.added_tokens_decoder.items() if token.special]
-    return frozenset({*tokenizer.all_special_ids, *added} - set(leading_ids(tokenizer)))
-
-
-def _tokenize(
-    dataset: DatasetPlan, flat: Sequence[tuple[SourceRow, Example]], tokenizer: Tokenizer
-) -> Iterator[Tokenized]:
-    try:
-        yield from tokenize_examples([example for _, example in flat], tokenizer)
-    except RowError:
-        # only rows that came tokenised can fail: find all of them
-        bad = BadRows(dataset)
-        for row, example in flat:
-            bad.read += 1
-            try:
-                tokenize_examples([example], tokenizer)
-            except RowError as error:
-                bad.add(row, error.message, help=error.help)
-        bad.refuse()
-
-
-def _take(
-    collected: Collected, place: str, example: Example, tokens: Tokenized, limits: Limits, ends: frozenset[int]
-) -> None:
+def checked(
+    dataset: DatasetPlan, row: SourceRow, example: Example, tokens: Tokenized, ends: frozenset[int], limits: Limits
+) -> CheckedExample:
+    """The example as data checks see it, cut or left out as `limits` say. ends: the ids that can end a turn."""
     import numpy as np
 
-    counts = collected.counts
-    collected.lengths.append(len(tokens.input_ids))
     ids = np.asarray(tokens.input_ids, dtype=np.int32)
     labels = np.asarray(tokens.labels, dtype=np.int32)
-    cut = len(ids) > limits.sequence_len
+    length = len(ids)
+    too_long = length > limits.sequence_len
+    cut = too_long and limits.strategy == "truncate"
     if cut:
-        collected.too_long.append(place)
-        if limits.strategy != "truncate":
-            counts["dropped_too_long"] += 1
-            return
-        counts["truncated"] += 1
         ids, labels = ids[: limits.sequence_len], labels[: limits.sequence_len]
     trained = np.flatnonzero(labels != IGNORED)
-    if not len(trained):
-        counts["nothing_to_train"] += 1
-        return
-    counts["tokens"] += len(ids)
-    counts["trained_tokens"] += len(trained)
-    counts["straddling"] += tokens.straddling
-    # a line break may follow the mark where the whole text is trained
-    counts["without_end"] += not cut and ends.isdisjoint(labels[trained[-END_WINDOW:]].tolist())
     start, end = answer_span(example.segments)
-    if start != end:
-        prompt = "".join(segment.text for segment in example.segments[:start])
-        answer = "".join(segment.text for segment in example.segments[start:end])
-        collected.answers.setdefault(fingerprint(prompt, answer), place)
-    collected.input_ids.append(ids)
-    collected.labels.append(labels)
-    collected.places.append(place)
+    # a line break may follow the mark where the whole text is trained
+    last = labels[trained[-END_WINDOW:]].tolist()
+    return CheckedExample(
+        place=row.place,
+        row=row.values,
+        example=example,
+        dataset=dataset,
+        prompt="".join(segment.text for segment in example.segments[:start]) if start != end else "",
+        answer="".join(segment.text for segment in example.segments[start:end]),
+        input_ids=ids,
+        labels=labels,
+        length=length,
+        kept=bool(len(trained)) and (cut or not too_long),
+        cut=cut,
+        straddling=tokens.straddling,
+        ends=cut or not last or not ends.isdisjoint(last),
+    )
+
+
+def _tokenized(
+    dataset: DatasetPlan, tokenizer: Tokenizer, bad: BadRows
+) -> Iterator[tuple[SourceRow, Example, Tokenized]]:
+    """Every example with its row and its tokens; rows that cannot be used are added to `bad`."""
+    rendered = render_rows(dataset, tokenizer, bad)
+    while batch := list(islice(rendered, BATCH)):
+        flat = [(row, example) for row, examples in batch for example in examples]
+        try:
+            tokens = tokenize_examples([example for _, example in flat], tokenizer)
+        except RowError:
+            # only rows that came tokenised can fail: find all of them
+            yield from _tokenized_singly(flat, tokenizer, bad)
+        else:
+            yield from ((row, example, made) for (row, example), made in zip(flat, tokens, strict=True))
+
+
+def _tokenized_singly(
+    flat: Sequence[tuple[SourceRow, Example]], tokenizer: Tokenizer, bad: BadRows
+) -> Iterator[tuple[SourceRow, Example, Tokenized]]:
+    for row, example in flat:
+        try:
+            (tokens,) = tokenize_examples([example], tokenizer)
+        except RowError as error:
+            bad.add(row, error.message, help=error.help)
+        else:
+            yield row, example, tokens
+
+
+def _count(collected: Collected, example: CheckedExample, limits: Limits) -> None:
+    import numpy as np
+
+    collected.examples.append(example)
+    counts = collected.counts
+    if example.length > limits.sequence_len:
+        counts["truncated" if example.cut else "dropped_too_long"] += 1
+    if not example.kept:
+        counts["nothing_to_train"] += example.cut or example.length <= limits.sequence_len
+        return
+    counts["tokens"] += len(example.input_ids)
+    counts["trained_tokens"] += int(np.count_nonzero(example.labels != IGNORED))
+    counts["straddling"] += example.straddling
+    counts["without_end"] += not example.ends
 
 
 def _refuse_long(collected: Collected, limits: Limits) -> None:
+    too_long = [example.place for example in collected.examples if example.length > limits.sequence_len]
+    if not too_long:
+        return
     stats = collected.stats()
-    places = ", ".join(collected.too_long[:SHOWN_PLACES])
-    more = f" and {len(collected.too_long) - SHOWN_PLACES:,} more" if len(collected.too_long) > SHOWN_PLACES else ""
+    places = ", ".join(too_long[:SHOWN_PLACES])
+    more = f" and {len(too_long) - SHOWN_PLACES:,} more" if len(too_long) > SHOWN_PLACES else ""
     raise DataError(
-        f"{len(collected.too_long):,} of {len(collected.lengths):,} examples of {stats['path']} are longer than "
+        f"{len(too_long):,} of {len(collected.examples):,} examples of {stats['path']} are longer than "
         f"sequence_len {limits.sequence_len} (the longest has {stats['longest']:,} tokens): {places}{more}",
         help=f"raise sequence_len ({stats['length_99']} fits 99 %), or set excess_length_strategy to drop or truncate",
     )

@@ -1,4 +1,4 @@
-"""Renders rows through their format; rows that cannot be rendered are all counted, and the first ten shown."""
+"""Renders rows through their format; rows that cannot be used are all counted, and the first ten shown."""
 
 from __future__ import annotations
 
@@ -23,9 +23,13 @@ LONGEST_SHOWN = 100
 
 @dataclass
 class BadRows:
-    """The rows of one data set that cannot be used, while it is read."""
+    """The rows of one data set that cannot be used, while it is read.
+
+    skipped: the share of rows that may be left out of it; None if not one may.
+    """
 
     dataset: DatasetPlan
+    skipped: float | None = None
     read: int = 0
     count: int = 0
     lines: list[str] = field(default_factory=list)
@@ -45,8 +49,8 @@ class BadRows:
             self.lines.append(f"{row.place}: {problem}: {_shortened(row)}")
 
     def refuse(self) -> None:
-        """Raise `DataError` if there was any."""
-        if not self.count:
+        """Raise `DataError` if there was any, or more than may be left out."""
+        if not self.count or (self.skipped is not None and self.count <= self.skipped * self.read):
             return
         name = shown(self.dataset.path)
         (lacking, lack), *_ = [*self.missing.most_common(1), ("", 0)]
@@ -55,16 +59,19 @@ class BadRows:
             message = f"{name}: {whom} the field {lacking!r} that format {self.dataset.format.name!r} reads"
             raise DataError(f"{message}; the fields are: {', '.join(self.sample)}", help=propose(self.sample))
         help = self.helps.most_common(1)[0][0] if self.helps else "correct these rows or take them out"
+        if self.skipped is not None:
+            help += f"; max_bad_rows lets {self.skipped:.0%} be skipped, these are {self.count / self.read:.1%}"
         if self.count == 1:
-            raise DataError(self.lines[0], help=help if self.helps else "correct this row or take it out")
+            raise DataError(self.lines[0], help=help.replace("these rows or take them out", "this row or take it out"))
         left = f"\n  ... and {self.count - SHOWN:,} more" if self.count > SHOWN else ""
         listed = "".join(f"\n  {line}" for line in self.lines)
         raise DataError(f"{self.count:,} of {self.read:,} rows of {name} cannot be used{listed}{left}", help=help)
 
 
-def render_rows(dataset: DatasetPlan, tokenizer: Tokenizer) -> Iterator[tuple[SourceRow, Sequence[Example]]]:
-    """Each row of `dataset` with its examples. Raises `DataError`, after the last row, if any could not be used."""
-    bad = BadRows(dataset)
+def render_rows(
+    dataset: DatasetPlan, tokenizer: Tokenizer, bad: BadRows
+) -> Iterator[tuple[SourceRow, Sequence[Example]]]:
+    """Each row of `dataset` with its examples; those that cannot be rendered are added to `bad` instead."""
     for row in read_rows(dataset):
         bad.read += 1
         if row.problem is not None:
@@ -82,7 +89,6 @@ def render_rows(dataset: DatasetPlan, tokenizer: Tokenizer) -> Iterator[tuple[So
             bad.add(row, f"row has no field {name!r}; it has: {', '.join(row.values) or 'none'}", missing=name)
         else:
             yield row, examples
-    bad.refuse()
 
 
 def _render(dataset: DatasetPlan, values: dict[str, Any], tokenizer: Tokenizer) -> Sequence[Example]:

@@ -19,8 +19,9 @@ def lines_about(stats: Mapping[str, Any], recipe: Recipe) -> list[str]:
     for role, key in (("train", "datasets"), ("validation", "validation")):
         for entry in stats[key]:
             rows.append(_row(role, entry))
-            remarks += _remarks(entry, stats["sequence_len"])
+            remarks += _remarks(entry)
     for entry in stats["evaluation"]:
+        remarks += _skipped(entry)
         if not entry["items"]:
             remarks.append(
                 f"note: {entry['path']}: its rows have no answer to compare with, so it serves validation alone"
@@ -40,11 +41,6 @@ def lines_about(stats: Mapping[str, Any], recipe: Recipe) -> list[str]:
                 "",
             )
         )
-    if stats["validation_overlap"]:
-        same = _examples(stats["validation_overlap"])
-        remarks.append(
-            f"warning: {same} of the validation data are in the training data too: validation loss will flatter"
-        )
     return [*_table(rows), *remarks]
 
 
@@ -60,30 +56,19 @@ def _row(role: str, entry: Mapping[str, Any]) -> Sequence[str]:
     )
 
 
-def _remarks(entry: Mapping[str, Any], sequence_len: int) -> list[str]:
-    name = entry["path"]
-    fits = f"the longest has {entry['longest']:,} tokens, sequence_len {entry['length_99']} would fit 99 %"
-    remarks = []
-    if entry["dropped_too_long"]:
-        count = entry["dropped_too_long"]
-        remarks.append(f"warning: {name}: dropped {_examples(count)} longer than sequence_len {sequence_len}; {fits}")
-    if entry["truncated"]:
-        remarks.append(f"warning: {name}: cut {_examples(entry['truncated'])} to sequence_len {sequence_len}; {fits}")
-    if entry["nothing_to_train"]:
-        remarks.append(f"warning: {name}: dropped {_examples(entry['nothing_to_train'])} with nothing to train on")
-    if entry["without_end"]:
-        remarks.append(
-            f"warning: {name}: {_examples(entry['without_end'])} whose last trained token is no end-of-turn token: "
-            "the model does not learn to stop there"
-        )
-    if entry["straddling"]:
-        count = entry["straddling"]
-        tokens = "1 token reaches" if count == 1 else f"{count:,} tokens reach"
-        remarks.append(
-            f"note: {name}: {tokens} over the seam of trained and untrained text, and count as what they start in"
-        )
-    remarks += [f"note: {name}: {_examples(count)}: {note}" for note, count in entry["notes"].items()]
-    return remarks
+def _remarks(entry: Mapping[str, Any]) -> list[str]:
+    notes = [f"note: {entry['path']}: {_examples(count)}: {note}" for note, count in entry["notes"].items()]
+    return [*_skipped(entry), *notes]
+
+
+def _skipped(entry: Mapping[str, Any]) -> list[str]:
+    """The rows that `on_bad_row: skip` left out: how many, and the first of them."""
+    if not entry["bad_rows"]:
+        return []
+    count, lines = entry["bad_rows"], entry["first_bad_rows"]
+    head = f"warning: {entry['path']}: skipped {count:,} of {entry['rows']:,} rows that cannot be used"
+    more = [f"  ... and {count - len(lines):,} more"] if count > len(lines) else []
+    return [head, *(f"  {line}" for line in lines), *more]
 
 
 def _examples(count: int) -> str:

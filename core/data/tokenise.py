@@ -47,8 +47,13 @@ def tokenize_examples(examples: Sequence[Example], tokenizer: Tokenizer) -> list
 
 def encode_prompt(text: str, tokenizer: Tokenizer) -> list[int]:
     """`text` as ids, with the same BOS rule as in training."""
-    encoded = next(iter(_encode([text], tokenizer)))
-    return [*_missing_prefix(encoded.ids, leading_ids(tokenizer)), *encoded.ids]
+    return encode_prompts([text], tokenizer)[0]
+
+
+def encode_prompts(texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
+    """Like `encode_prompt` for many, in one call of the tokenizer."""
+    prefix = leading_ids(tokenizer)
+    return [[*_missing_prefix(encoded.ids, prefix), *encoded.ids] for encoded in _encode(texts, tokenizer)]
 
 
 def joined(example: Example) -> str:
@@ -64,6 +69,12 @@ def leading_ids(tokenizer: Tokenizer) -> list[int]:
         if full[start : start + len(plain)] == plain:
             return list(full[:start])
     return []
+
+
+def end_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids that can end a turn: the special tokens, save those that begin a text."""
+    added = [index for index, token in tokenizer.added_tokens_decoder.items() if token.special]
+    return frozenset({*tokenizer.all_special_ids, *added} - set(leading_ids(tokenizer)))
 
 
 def _missing_prefix(ids: Sequence[int], prefix: list[int]) -> list[int]:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from core.audit import planned_checks
+from core.host import load_host
 from core.types import DatasetFormat, DatasetPlan, EvaluationPlan, Plan
 from plugins.formats import alpaca, chat_template, completion, input_output
 from tests.core.plans import make_test_plan
@@ -33,15 +35,19 @@ def plan_of(
     *datasets: DatasetPlan,
     validation: Sequence[DatasetPlan] = (),
     evaluation: Sequence[DatasetPlan] = (),
+    checks: Mapping[str, Any] | None = None,
     **recipe_values: Any,
 ) -> Plan:
-    """A plan that reads `datasets`; its model is never loaded."""
+    """A plan that reads `datasets`; its model is never loaded. checks: the data checks to make, by name; others not."""
     plan = make_test_plan(tmp_path, tmp_path / "no-model", **recipe_values)
     return replace(
         plan,
         datasets=tuple(datasets),
         validation=tuple(validation),
         evaluation=EvaluationPlan(datasets=tuple(evaluation)),
+        checks=planned_checks(
+            checks or {}, {name: check for name, check in load_host().data_checks.items() if name in (checks or {})}
+        ),
     )
 
 

@@ -183,7 +183,7 @@ def test_evaluation_items_in_the_training_data(tokenizer: Any, in_tmp_path: Path
     train = dataset(write_lines(in_tmp_path / "train.jsonl", alpaca_rows(10)))
     test = dataset(write_lines(in_tmp_path / "test.jsonl", alpaca_rows(10, start=3)))
     with pytest.raises(DataError) as error:
-        prepare(plan_of(in_tmp_path, train, evaluation=[test]), tokenizer)
+        prepare(plan_of(in_tmp_path, train, evaluation=[test], checks={"leakage": "error"}), tokenizer)
     assert error.value.message == (
         "7 of 10 evaluation items are in the training data too, so their score would mean nothing"
         "\n  test.jsonl:1 is also train.jsonl:4"

@@ -67,10 +67,10 @@ def test_validation_data_sets(tokenizer: Any, in_tmp_path: Path, capsys: pytest.
     train = dataset(write_lines(in_tmp_path / "train.jsonl", alpaca_rows(6)))
     path = write_lines(in_tmp_path / "val.jsonl", alpaca_rows(3, start=5))
     val = dataset(path, key=("test_datasets", 0))
-    data = prepare(plan_of(in_tmp_path, train, validation=[val], val_set_size=0.5), tokenizer)
+    data = prepare(plan_of(in_tmp_path, train, validation=[val], checks={"leakage": "warn"}), tokenizer)
     assert data.val is not None
     assert (len(data.train), len(data.val)) == (6, 3)
-    assert "warning: 1 example of the validation data are in the training data too" in capsys.readouterr().out
+    assert "warning: leakage: 1 of 3 validation examples are in the training data too" in capsys.readouterr().out
 
 
 def test_test_datasets_of_plain_text_serve_validation_alone(
@@ -114,14 +114,15 @@ def test_over_long_examples_are_dropped_and_said(
 ) -> None:
     rows = [*alpaca_rows(5), {"instruction": "word " * 300, "output": "b"}]
     path = write_lines(in_tmp_path / "data.jsonl", rows)
-    data = prepare(plan_of(in_tmp_path, dataset(path), sequence_len=200), tokenizer)
+    plan = plan_of(in_tmp_path, dataset(path), sequence_len=200, checks={"too_long": "warn"})
+    data = prepare(plan, tokenizer)
     entry = data.stats["datasets"][0]
     assert (entry["rows"], entry["examples"], entry["dropped_too_long"]) == (6, 5, 1)
     longest = len(encode_prompt("word " * 300, tokenizer))
     assert entry["longest"] == entry["length_99"] > longest
     assert (
-        "warning: data.jsonl: dropped 1 example longer than sequence_len 200; "
-        f"the longest has {entry['longest']:,} tokens, sequence_len {entry['length_99']} would fit 99 %"
+        "warning: too_long: dropped 1 example of 6 longer than sequence_len 200 (data.jsonl:6); "
+        f"the longest has {entry['longest']:,} tokens, sequence_len {entry['length_99']:,} would fit 99 %"
         in capsys.readouterr().out
     )
 
@@ -129,13 +130,14 @@ def test_over_long_examples_are_dropped_and_said(
 def test_over_long_examples_are_cut(tokenizer: Any, in_tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"instruction": "a", "output": "long " * 300}, {"instruction": "word " * 300, "output": "b"}]
     path = write_lines(in_tmp_path / "data.jsonl", rows)
-    plan = plan_of(in_tmp_path, dataset(path), sequence_len=200, excess_length_strategy="truncate")
+    cut = {"sequence_len": 200, "excess_length_strategy": "truncate"}
+    plan = plan_of(in_tmp_path, dataset(path), checks={"too_long": "warn", "nothing_to_train": "error"}, **cut)
     data = prepare(plan, tokenizer)
     assert [len(ids) for ids in data.train["input_ids"]] == [200]
     assert (data.stats["datasets"][0]["truncated"], data.stats["datasets"][0]["nothing_to_train"]) == (2, 1)
     out = capsys.readouterr().out
-    assert "warning: data.jsonl: cut 2 examples to sequence_len 200" in out
-    assert "warning: data.jsonl: dropped 1 example with nothing to train on" in out
+    assert "warning: too_long: cut 2 examples of 2 longer than sequence_len 200 (data.jsonl:1, 2)" in out
+    assert "warning: too_long: dropped 1 example of which nothing trained is left after the cut (data.jsonl:2)" in out
 
 
 def test_table(tokenizer: Any, in_tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,11 +158,12 @@ def test_straddling_and_missing_ends_are_said(
 ) -> None:
     row = {"segments": [{"label": False, "text": "Answer: "}, {"label": True, "text": "the fox"}]}
     path = write_lines(in_tmp_path / "data.jsonl", [row] * 3)
-    data = prepare(plan_of(in_tmp_path, dataset(path, "input_output")), tokenizer)
+    plan = plan_of(in_tmp_path, dataset(path, "input_output"), checks={"straddling": "warn", "end_of_turn": "warn"})
+    data = prepare(plan, tokenizer)
     assert (data.stats["datasets"][0]["straddling"], data.stats["datasets"][0]["without_end"]) == (3, 3)
     out = capsys.readouterr().out
-    assert "note: data.jsonl: 3 tokens reach over the seam" in out
-    assert "warning: data.jsonl: 3 examples whose last trained token is no end-of-turn token" in out
+    assert "warning: straddling: 3 tokens over the seam of trained and untrained text, in 3 examples" in out
+    assert "warning: end_of_turn: 3 of 3 examples end their trained text without an end-of-turn token" in out
 
 
 @pytest.mark.parametrize("whole", [False, True])

@@ -1,0 +1,119 @@
+"""What a data check sees, and what it finds. Light: nothing here imports numpy or torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Literal
+
+from core.types import DatasetPlan, Example, Options, Row, Schema
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from core.types import Tokenizer
+
+Level = Literal["error", "warn", "off"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a data check found; the recipe decides whether it is an error or a warning.
+
+    message: what was found, in one line without the places. places: where (`file:line`), in the order of the data.
+    count: how many examples it concerns; default: as many as places. help: the next step. details: lines for an error
+    that say more than the places do.
+    """
+
+    message: str
+    places: Sequence[str] = ()
+    count: int | None = None
+    help: str | None = None
+    details: Sequence[str] = ()
+
+    @property
+    def number(self) -> int:
+        """How many examples it concerns."""
+        return len(self.places) if self.count is None else self.count
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedExample:
+    """One example as data checks see it.
+
+    place: `file:line`. row: the fields as they stand in the file. example: what the format made of it.
+    prompt, answer: the text up to the last answer, and that answer, as in evaluation; both empty without one.
+    input_ids, labels: int32 arrays of equal length, -100 where not trained, cut where `cut` says so.
+    kept: it is trained on (or scored); not so where it was too long, or nothing in it is trained.
+    cut: it was longer than sequence_len and lost its end. length: its tokens before that.
+    straddling: tokens that reach over the seam of trained and untrained text.
+    ends: an end-of-turn token is among its last trained tokens.
+    """
+
+    place: str
+    row: Row
+    example: Example
+    dataset: DatasetPlan
+    prompt: str
+    answer: str
+    input_ids: NDArray[np.int32]
+    labels: NDArray[np.int32]
+    length: int
+    kept: bool = True
+    cut: bool = False
+    straddling: int = 0
+    ends: bool = True
+
+    @property
+    def text(self) -> str:
+        """The whole text; empty for an example that came as token ids."""
+        return "".join(segment.text for segment in self.example.segments)
+
+    @property
+    def content(self) -> str:
+        """What it is about: prompt and answer, else the text, else the ids as bytes. Equal for copies alone."""
+        if self.answer:
+            return f"{self.prompt}\0{self.answer}"
+        return self.text or self.input_ids.tobytes().decode("latin-1")
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """All data of a run. train: every training example, those that `val_set_size` holds back included, and those that
+    were left out. test: the evaluation items, with the tokens of prompt and answer."""
+
+    train: Sequence[CheckedExample]
+    validation: Sequence[CheckedExample]
+    test: Sequence[CheckedExample]
+    tokenizer: Tokenizer
+    sequence_len: int
+
+    def every(self) -> Iterator[CheckedExample]:
+        """The examples of all three, in turn."""
+        return chain(self.train, self.validation, self.test)
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """Looks over the data before anything heavy starts; `data_checks: {name: error, warn or off}` sets its level.
+
+    check(facts, options) -> findings, none if all is well; `options` are those of `options_schema`, which a recipe sets
+    with `data_checks: {name: {level: warn, option: value}}`. default: the level where the recipe sets none.
+    """
+
+    name: str
+    check: Callable[[DataFacts, Options], list[Finding]]
+    default: Level = "warn"
+    options_schema: Schema = field(default_factory=dict)
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class CheckPlan:
+    """A check that a run makes. level: `error` or `warn`."""
+
+    check: DataCheck
+    level: Level
+    options: Options = field(default_factory=dict)

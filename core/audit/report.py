@@ -1,0 +1,132 @@
+"""Runs the data checks, and says what they found: a line each, JSON for the run, or a refusal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core.audit.facts import CheckPlan, DataFacts, Finding
+from core.errors import DataError, PluginError
+
+SHOWN_PLACES = 3
+SHOWN_DETAILS = 5
+SAVED_PLACES = 20
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """One finding, with the check that made it and the level that the recipe gives it: `error` or `warn`."""
+
+    check: str
+    level: str
+    finding: Finding
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What the checks found, errors first. examples: how many were looked at. checks: the level of each check made."""
+
+    entries: Sequence[AuditEntry] = ()
+    examples: int = 0
+    seconds: float = 0.0
+    checks: Mapping[str, str] | None = None
+
+    @property
+    def errors(self) -> list[AuditEntry]:
+        """The findings that stop a run."""
+        return [entry for entry in self.entries if entry.level == "error"]
+
+    def as_json(self) -> dict[str, Any]:
+        """What is saved with the run."""
+        return {
+            "examples": self.examples,
+            "checks": dict(self.checks or {}),
+            "findings": [
+                {
+                    "check": entry.check,
+                    "level": entry.level,
+                    "message": entry.finding.message,
+                    "count": entry.finding.number,
+                    "places": list(entry.finding.places[:SAVED_PLACES]),
+                    "help": entry.finding.help,
+                }
+                for entry in self.entries
+            ],
+        }
+
+
+def audit(checks: Sequence[CheckPlan], facts: DataFacts) -> AuditReport:
+    """Make all `checks`. Raises `PluginError` for a check that returns anything but findings."""
+    start = time.perf_counter()
+    entries = [
+        AuditEntry(plan.check.name, plan.level, finding) for plan in checks for finding in _findings(plan, facts)
+    ]
+    entries.sort(key=lambda entry: entry.level != "error")
+    return AuditReport(
+        tuple(entries),
+        sum(map(len, (facts.train, facts.validation, facts.test))),
+        time.perf_counter() - start,
+        {plan.check.name: plan.level for plan in checks},
+    )
+
+
+def audit_lines(report: AuditReport) -> list[str]:
+    """One line per warning, then what was done; nothing where no check was made."""
+    if not report.checks:
+        return []
+    lines = [_warning(entry) for entry in report.entries if entry.level == "warn"]
+    speed = f"{report.examples / report.seconds:,.0f}/s" if report.seconds else "at once"
+    found = [f"{number} {word}{'' if number == 1 else 's'}" for number, word in _counts(report) if number]
+    done = f"audit: {len(report.checks)} checks of {report.examples:,} examples ({speed}): "
+    return [*lines, done + (", ".join(found) or "nothing to remark")]
+
+
+def refuse_errors(report: AuditReport) -> None:
+    """Raise `DataError` with all findings that are errors, if there are any."""
+    errors = report.errors
+    if not errors:
+        return
+    way_out = ", ".join(f"{name}: warn" for name in dict.fromkeys(entry.check for entry in errors))
+    helps = list(dict.fromkeys(entry.finding.help for entry in errors if entry.finding.help))
+    helps.append(f"where it is meant, set data_checks: {{{way_out}}}")
+    raise DataError("\n".join(_refusal(entry.finding) for entry in errors), help="; ".join(helps))
+
+
+def some_places(places: Sequence[str], shown: int = SHOWN_PLACES) -> str:
+    """The first places, and how many more there are; a file is named once for several of its lines."""
+    distinct = list(dict.fromkeys(places))
+    more = f" and {len(distinct) - shown:,} more" if len(distinct) > shown else ""
+    named, before = [], ""
+    for place in distinct[:shown]:
+        file, mark, line = place.rpartition(":")
+        named.append(line if mark and file == before else place)
+        before = file
+    return ", ".join(named) + more
+
+
+def _findings(plan: CheckPlan, facts: DataFacts) -> list[Finding]:
+    found = plan.check.check(facts, plan.options)
+    if not isinstance(found, list) or not all(isinstance(finding, Finding) for finding in found):
+        raise PluginError(f"data check {plan.check.name!r} returned {found!r}, not a list of Finding")
+    return found
+
+
+def _counts(report: AuditReport) -> list[tuple[int, str]]:
+    errors = len(report.errors)
+    return [(errors, "error"), (len(report.entries) - errors, "warning")]
+
+
+def _warning(entry: AuditEntry) -> str:
+    finding = entry.finding
+    places = f" ({some_places(finding.places)})" if finding.places else ""
+    return f"warning: {entry.check}: {finding.message}{places}" + (f"; {finding.help}" if finding.help else "")
+
+
+def _refusal(finding: Finding) -> str:
+    if not finding.details:
+        return finding.message + (f": {some_places(finding.places, SHOWN_DETAILS)}" if finding.places else "")
+    shown = "".join(f"\n  {line}" for line in finding.details[:SHOWN_DETAILS])
+    left = len(finding.details) - SHOWN_DETAILS
+    return finding.message + shown + (f"\n  ... and {left:,} more" if left > 0 else "")
