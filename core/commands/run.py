@@ -42,12 +42,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Check the recipe, say its warnings once, run it. Raises `UserError` for what the user can put right."""
+    """Check the recipe, say its warnings and the defaults taken once, run it.
+
+    Raises `UserError` for what the user can put right.
+    """
+    from core.check.taken import defaults_taken
     from core.diagnostics import render_problems
+    from core.host import load_host
 
     plan, warnings = plan_of(args)
     if warnings and rank_of() == 0:
         print(render_problems(warnings, plan.recipe), file=sys.stderr, flush=True)
+    if rank_of() == 0 and (taken := defaults_taken(plan.recipe, load_host())):
+        print(taken, flush=True)
 
     # only now: everything before needs no torch, so that a mistake shows at once
     from core.processes import stop_processes

@@ -175,7 +175,8 @@ def _run(
     say(
         f"{total:,} steps of {batches.units_per_step} {units} ({batches.micro_batch_size} x {batches.accumulation} "
         f"accumulated x {batches.world_size} process{'es' if batches.world_size > 1 else ''}), "
-        f"{len(batches.rows):,} {units}, {total / batches.steps_per_epoch:.3g} times each"
+        f"{len(batches.rows):,} {units}, {total / batches.steps_per_epoch:.3g} times each, "
+        f"{trainer.args.get_warmup_steps(total):,} steps to warm up"
     )
     memory = PeakMemory().start()
     trainer.start_clock()

@@ -287,7 +287,7 @@ def test_plain_lines_are_printed_where_there_is_no_terminal(
 ) -> None:
     prepare(logging_steps=3)[0].run()
     lines = capsys.readouterr().out.splitlines()
-    assert "6 steps of 4 rows (4 x 1 accumulated x 1 process), 24 rows, 1 times each" in lines
+    assert "6 steps of 4 rows (4 x 1 accumulated x 1 process), 24 rows, 1 times each, 0 steps to warm up" in lines
     assert [line.split("  ")[0] for line in lines if line.startswith("step")] == [
         "step 1/6",
         "step 3/6",
