@@ -49,6 +49,8 @@ def make_decoder(model: Module) -> Decoder:
     """What `greedy` needs to know about `model`, which may be wrapped by peft, DDP, FSDP or DeepSpeed."""
     from torch.nn.parallel import DistributedDataParallel
 
+    from core.evaluation.cache import full_attention
+
     if isinstance(model, DistributedDataParallel):
         model = model.module  # DDP broadcasts buffers at each forward: a rank with more batches would wait for ever
     inner = innermost(model)
@@ -63,7 +65,7 @@ def make_decoder(model: Module) -> Decoder:
         config=config,
         accepts=accepts,
         cached=cached,
-        shareable=cached and "position_ids" in accepts and _full_attention(config) and not _changing_positions(config),
+        shareable=cached and "position_ids" in accepts and full_attention(config) and not _changing_positions(config),
         synced=is_sharded(model),
         device=next(model.parameters()).device,
     )
@@ -94,7 +96,9 @@ def share_prefix(decoder: Decoder, ids: Sequence[int]) -> Prefix:
     """Compute the cache of `ids` once, to be used by every batch whose rows start with them."""
     import torch
 
-    cache = _empty_cache(decoder)
+    from core.evaluation.cache import empty_cache
+
+    cache = empty_cache(decoder.config)
     length = len(ids)
     with torch.no_grad():
         _forward(
@@ -133,7 +137,7 @@ def greedy(
     positions = (start + mask.cumsum(-1) - 1).clamp(min=0).to(device)
     mask = torch.cat([torch.ones((len(rows), start), dtype=torch.long), mask], dim=1).to(device)
     ids = ids.to(device)
-    cache = _copy_for(prefix, len(rows)) if prefix else _empty_cache(decoder)
+    cache = _new_cache(decoder, len(rows), start + width + max_new_tokens, prefix)
 
     produced: list[list[int]] = [[] for _ in rows]
     active = list(range(len(rows)))  # the rows still in the batch, in its order
@@ -193,12 +197,6 @@ def _anyone(running: bool, decoder: Decoder) -> bool:
     return bool(flag.item())
 
 
-def _full_attention(config: Any) -> bool:
-    from transformers.cache_utils import DynamicCache, DynamicLayer
-
-    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
-
-
 def _changing_positions(config: Any) -> bool:
     """Whether the rotary embedding of a token depends on how long the row gets, so that no cache of a part holds."""
     text = config.get_text_config()
@@ -206,17 +204,11 @@ def _changing_positions(config: Any) -> bool:
     return any(kind in str(scaling) for kind in ("dynamic", "longrope"))
 
 
-def _empty_cache(decoder: Decoder) -> Any:
+def _new_cache(decoder: Decoder, rows: int, length: int, prefix: Prefix | None) -> Any:
     if not decoder.cached:
         return None
-    from transformers.cache_utils import DynamicCache
+    from core.evaluation.cache import empty_cache, roomy_cache
 
-    return DynamicCache(config=decoder.config)
-
-
-def _copy_for(prefix: Prefix, rows: int) -> Any:
-    import copy
-
-    cache = copy.deepcopy(prefix.cache)
-    cache.batch_repeat_interleave(rows)
-    return cache
+    if not decoder.shareable:
+        return empty_cache(decoder.config)
+    return roomy_cache(decoder.config, rows, length, prefix.cache if prefix else None)
