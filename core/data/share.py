@@ -53,11 +53,24 @@ def on_main_first(plan: Plan, work: Callable[[], Data]) -> Data:
 
 
 def _write(plan: Plan, data: Data) -> str:
-    plan.output_dir.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".prepared-", dir=plan.output_dir))
-    data.train.save_to_disk(str(folder / "train"))
-    if data.val is not None:
-        data.val.save_to_disk(str(folder / "val"))
+    """The folder, in `output_dir`, that holds `data` until all have read it.
+
+    Raises `UserError` if it cannot be written.
+    """
+    folder = None
+    try:
+        plan.output_dir.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".prepared-", dir=plan.output_dir))
+        data.train.save_to_disk(str(folder / "train"))
+        if data.val is not None:
+            data.val.save_to_disk(str(folder / "val"))
+    except OSError as error:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise UserError(
+            f"output_dir {str(plan.output_dir)!r} cannot be written: {error.strerror or error}",
+            help="make room there, or choose another output_dir",
+        ) from error
     return str(folder)
 
 

@@ -266,5 +266,21 @@ def test_other_ranks_hear_of_bugs(in_tmp_path: Path, monkeypatch: pytest.MonkeyP
         share.on_main_first(plan_of(in_tmp_path), _must_not_run)
 
 
+def test_a_folder_that_cannot_be_written_is_told_on_every_rank(
+    tokenizer: Any, in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_lines(in_tmp_path / "data.jsonl", alpaca_rows(20))
+    plan = plan_of(in_tmp_path, dataset(path))
+    plan.output_dir.parent.mkdir(parents=True, exist_ok=True)
+    plan.output_dir.write_text("a file in the way")
+    board: list[Any] = []
+    play(monkeypatch, main=True, board=board)
+    with pytest.raises(UserError, match="cannot be written: File exists"):
+        prepare(plan, tokenizer)
+    play(monkeypatch, main=False, board=board)
+    with pytest.raises(UserError, match="cannot be written: File exists"):
+        share.on_main_first(plan, _must_not_run)
+
+
 def _must_not_run() -> Data:
     raise AssertionError("the work was done twice")
