@@ -19,6 +19,7 @@ from core.errors import DataError
 
 LARGEST_FIELD = 2**31 - 1
 SPACE = re.compile(r"[ \t\n\r]*")
+HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # an escape that stands for a character only beside its other half
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,20 @@ def _reason(error: json.JSONDecodeError) -> str:
 
 def _checked(value: Any, place: str, text: str) -> SourceRow:
     if isinstance(value, dict):
-        return SourceRow(value, place)
+        lone = _lone_half(value) if HALF_CHARACTER.search(text) else None
+        return SourceRow({}, place, lone, text) if lone else SourceRow(value, place)
     kinds = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
     return SourceRow({}, place, f"row is {kinds[type(value)]}, not an object with fields", text)
+
+
+def _lone_half(value: dict[str, Any]) -> str | None:
+    """What is wrong with text that was cut in the middle of a character, such as an emoji; None if nothing is."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        return f"not usable text: \\u{ord(half):04x} is one half of a character, and the other half is missing"
+    return None
 
 
 def _read_json(path: Path, name: str) -> Iterator[SourceRow]:

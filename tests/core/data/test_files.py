@@ -181,3 +181,15 @@ def test_broken_binary_file(in_tmp_path: Path, kind: str) -> None:
     path.write_bytes(b"not at all")
     with pytest.raises(DataError, match=rf"data.{kind} cannot be read as {kind.capitalize()}: "):
         read(path, kind)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_half_a_character_is_named_and_a_whole_one_is_not(in_tmp_path: Path, kind: str) -> None:
+    rows = [r'{"a": "\ud83d\ude00 whole"}', r'{"a": ["cut \ud83d"]}', r'{"a": "C:\\users\\udata"}']
+    path = in_tmp_path / f"rows.{kind}"
+    path.write_text("\n".join(rows) if kind == "jsonl" else "[" + ",\n".join(rows) + "]")
+    whole, cut, escaped = read_file(path, kind)
+    assert (whole.problem, whole.values) == (None, {"a": "\U0001f600 whole"})
+    assert (escaped.problem, escaped.values) == (None, {"a": r"C:\users\udata"})
+    assert cut.place == f"rows.{kind}:2"
+    assert cut.problem == r"not usable text: \ud83d is one half of a character, and the other half is missing"
