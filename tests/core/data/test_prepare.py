@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.data import encode_prompt, item_of, prepare, share
-from core.errors import DataError, RowError
+from core.errors import DataError, RowError, UserError
 from core.types import Data, Example, Segment
 from tests.core.data.making import alpaca_rows, dataset, plan_of, trained_text, write_lines
 
