@@ -15,6 +15,8 @@ RUN_FILES = (
     "predictions.jsonl",
     "metrics.jsonl",
     "README.md",
+    "recipe.lock.yml",
+    "reproduction.json",
     "adapter_config.json",
     "adapter_model.safetensors",
     "config.json",
@@ -36,7 +38,8 @@ def refuse_existing_run(plan: Plan) -> None:
     folder = plan.output_dir
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output_dir {str(folder)!r} is a file", help="choose another output_dir")
-    existing = run_files(folder)
+    # a lock alone is what training leaves that ended before its first step
+    existing = [entry for entry in run_files(folder) if entry.name != "recipe.lock.yml"]
     if existing and not plan.overwrite and plan.resume_from is None:
         raise UserError(
             f"output_dir {str(folder)!r} already holds a run ({existing[0].name}, {len(existing)} entries in all)",

@@ -83,6 +83,7 @@ def make_plan(
         overwrite=overwrite,
         resume_from=_resume_from(recipe, output_dir, resume, overwrite=overwrite),
         trust_remote_code=trust_remote_code,
+        host=host,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from core.types import Plan
 
 THREADS_VARIABLE = "TUNESMITH_NUM_THREADS"
+# The main process reads the data and judges answers while the others wait: longer than torch's 10 minutes at times.
+# It is no help against a process that fails: the launcher then ends the others.
+PATIENCE_SECONDS = 3 * 3600
 Element = TypeVar("Element")
 
 
@@ -32,7 +36,8 @@ def start_processes(plan: Plan) -> None:
     import torch
     from accelerate import PartialState
 
-    state = PartialState(cpu=_use_cpu())
+    patience = timedelta(seconds=plan.recipe["ddp_timeout"] or PATIENCE_SECONDS)
+    state = PartialState(cpu=_use_cpu(), timeout=patience)
     torch.set_num_threads(threads)
     _quieten_libraries()
     seed_everything(int(plan.recipe["seed"] if plan.recipe["seed"] is not None else 42))
@@ -108,6 +113,17 @@ def device_name() -> str:
     state = _state()
     if state is not None and state.device.type == "cuda":
         return torch.cuda.get_device_name(state.device)
+    return processor_name()
+
+
+def device_type() -> str:
+    """Where the run computes: `cpu`, `cuda`, ..."""
+    state = _state()
+    return state.device.type if state is not None else "cpu"
+
+
+def processor_name() -> str:
+    """The name of the processor, as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -124,7 +140,6 @@ def facts() -> dict[str, Any]:
 
     from core import __version__
 
-    state = _state()
     versions = {}
     for package in ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "bitsandbytes"):
         try:
@@ -132,7 +147,7 @@ def facts() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "device": state.device.type if state is not None else "cpu",
+        "device": device_type(),
         "device_name": device_name(),
         "threads": torch.get_num_threads(),
         "cores": available_cores(),

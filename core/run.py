@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.data import prepare
 from core.evaluation import evaluate
+from core.lock import take_lock, write_lock
 from core.hub import publish, refuse_upload
 from core.models import load_tokenizer, save_model
 from core.output import claim_output_dir, refuse_existing_run
@@ -21,11 +22,13 @@ def run(plan: Plan) -> RunReport:
     refuse_upload(plan)
     start_processes(plan)
     tokenizer = load_tokenizer(plan)
+    used = take_lock(plan, tokenizer)
     data = prepare(plan, tokenizer)
     model = plan.adapter.build(plan)
     claim_output_dir(plan)
     training = plan.trainer.prepare(plan, model, tokenizer, data)
     before = evaluate(plan, training.model, tokenizer, data, columns=("base", "prompted"))
+    write_lock(plan, used)
     trained = training.run()
     save_model(plan, trained.model, tokenizer)
     after = evaluate(plan, trained.model, tokenizer, data, columns=("tuned",))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
     from core.audit.facts import CheckPlan
+    from core.host import Host
+    from core.lock import Lock
     from core.recipe import Recipe
 
     Tokenizer = PreTrainedTokenizerBase
@@ -228,6 +230,7 @@ class Plan:
     """A recipe with every name resolved to a component and every default taken. `plan.recipe["key"]` reads a value.
 
     base_model: hub id, local folder, `.gguf` file or `package://` address, resolved to an absolute path where local.
+    host: what the names were looked up in. lock: what the run is bound to, or None.
     """
 
     recipe: Recipe
@@ -243,6 +246,8 @@ class Plan:
     overwrite: bool = False
     resume_from: Path | None = None
     trust_remote_code: bool = False
+    host: Host | None = None
+    lock: Lock | None = None
 
 
 # ---------------------------------------------------------------- results

@@ -61,6 +61,10 @@ def _run_arguments(args: argparse.Namespace) -> list[str]:
         arguments += ["--resume", args.resume]
     if args.trust_remote_code:
         arguments.append("--trust-remote-code")
+    if args.locked:
+        arguments.append("--locked")
+    for kind in args.allow_drift:
+        arguments += ["--allow-drift", kind]
     return arguments
 
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import Problem, RecipeError
-from core.launched import rank_of
+from core.errors import Problem, RecipeError, UserError
+from core.launched import keep_threads_calm, rank_of
 
 if TYPE_CHECKING:
+    from core.host import Host
+    from core.lock import Lock
+    from core.recipe import Recipe
     from core.types import Plan
 
 HELP = "run a recipe: train, compare with the untuned model, report"
 EXAMPLE = "tunesmith run recipes/quickstart.yml --set max_steps=20 --overwrite"
+
+LOCK_SUFFIX = ".lock.yml"
+DRIFT_KINDS = ("recipe", "model", "data", "tokenizer", "packages", "hardware")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="allow the model's own Python code to run (off by default)"
     )
+    parser.add_argument(
+        "--locked",
+        action="store_true",
+        help="RECIPE is the recipe.lock.yml of a run: run it again, and refuse if anything it used has changed",
+    )
+    parser.add_argument(
+        "--allow-drift",
+        choices=DRIFT_KINDS,
+        action="append",
+        default=[],
+        help="with --locked: tell changes of this kind, and run all the same (may be repeated)",
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -56,6 +75,7 @@ def execute(args: argparse.Namespace) -> int:
     if rank_of() == 0 and (taken := defaults_taken(plan.recipe, load_host())):
         print(taken, flush=True)
 
+    keep_threads_calm()
     # only now: everything before needs no torch, so that a mistake shows at once
     from core.processes import stop_processes
     from core.run import run
@@ -71,14 +91,30 @@ def execute(args: argparse.Namespace) -> int:
 
 def plan_of(args: argparse.Namespace) -> tuple[Plan, list[Problem]]:
     """The plan for the command line, and the recipe's warnings. Raises `RecipeError` with every problem."""
-    from core.check import check_recipe
     from core.host import load_host
-    from core.output import refuse_existing_run
-    from core.plan import make_plan
     from core.recipe import load_recipe
 
-    recipe = load_recipe(args.recipe, args.overrides)
-    host = load_host()
+    if args.locked:
+        from core.lock import load_lock, locked_recipe, software_drift
+
+        lock = load_lock(args.recipe, args.allow_drift)
+        recipe = locked_recipe(lock, args.overrides)
+        try:
+            return _plan(recipe, load_host(), args, lock)
+        except RecipeError as error:
+            # versions that differ may be why the recipe is refused
+            drifted = [problem for problem in software_drift(lock) if problem.severity == "error"]
+            raise RecipeError([*error.problems, *drifted], error.recipe) from error
+    if args.recipe.name.endswith(LOCK_SUFFIX):
+        raise UserError(f"{str(args.recipe)!r} is the lock of a run", help="add --locked to run it again")
+    return _plan(load_recipe(args.recipe, args.overrides), load_host(), args, None)
+
+
+def _plan(recipe: Recipe, host: Host, args: argparse.Namespace, lock: Lock | None) -> tuple[Plan, list[Problem]]:
+    from core.check import check_recipe
+    from core.output import refuse_existing_run
+    from core.plan import make_plan
+
     try:
         problems = check_recipe(recipe, host)
         if any(problem.severity == "error" for problem in problems):
@@ -90,4 +126,4 @@ def plan_of(args: argparse.Namespace) -> tuple[Plan, list[Problem]]:
     except RecipeError as error:
         error.recipe = error.recipe or recipe
         raise
-    return plan, problems
+    return replace(plan, lock=lock), problems
