@@ -3,6 +3,8 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from core.processes import (
     is_main,
     rank,
     seed_everything,
+    start_processes,
     world_size,
 )
 
@@ -113,3 +116,16 @@ def test_importing_it_needs_no_torch() -> None:
     code = "import sys, core.console, core.memory, core.processes; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(None, 1800), (60, 60)])
+def test_processes_wait_for_each_other_as_long_as_the_recipe_says(
+    environment: pytest.MonkeyPatch, asked: int | None, seconds: int
+) -> None:
+    import accelerate
+
+    given: dict[str, Any] = {}
+    alone = SimpleNamespace(num_processes=1, device=SimpleNamespace(type="cpu"))
+    environment.setattr(accelerate, "PartialState", lambda **named: given.update(named) or alone)
+    start_processes(SimpleNamespace(recipe={"seed": 1, "ddp_timeout": asked}))  # type: ignore[arg-type]
+    assert given["timeout"].total_seconds() == seconds
