@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from core.types import Plan
 
 THREADS_VARIABLE = "TUNESMITH_NUM_THREADS"
-# The main process reads the data and judges answers while the others wait: longer than 10 minutes, NCCL's own, at times.
+# The main process reads the data and judges answers while the others wait, at times longer than NCCL by itself would.
 # It is no help against a process that fails: the launcher then ends the others.
 PATIENCE_SECONDS = 1800
 Element = TypeVar("Element")
@@ -113,6 +113,17 @@ def device_name() -> str:
     state = _state()
     if state is not None and state.device.type == "cuda":
         return torch.cuda.get_device_name(state.device)
+    return processor_name()
+
+
+def device_type() -> str:
+    """Where the run computes: `cpu`, `cuda`, ..."""
+    state = _state()
+    return state.device.type if state is not None else "cpu"
+
+
+def processor_name() -> str:
+    """The name of the processor, as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -129,7 +140,6 @@ def facts() -> dict[str, Any]:
 
     from core import __version__
 
-    state = _state()
     versions = {}
     for package in ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "bitsandbytes"):
         try:
@@ -137,7 +147,7 @@ def facts() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "device": state.device.type if state is not None else "cpu",
+        "device": device_type(),
         "device_name": device_name(),
         "threads": torch.get_num_threads(),
         "cores": available_cores(),
