@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from core.recipe import Recipe
 from core.secrets import without_secrets
 from core.sharing.variables import hide
 from core.types import ColumnReport, Data, EvalReport, MetricResult, Plan, TrainResult
@@ -73,16 +72,17 @@ def run_values(
     return dict(_finite(values))
 
 
-def prediction_lines(data: Data, report: EvalReport, recipe: Recipe) -> list[dict[str, Any]]:
+def prediction_lines(plan: Plan, data: Data, report: EvalReport) -> list[dict[str, Any]]:
     """One record per held-out item: place, prompt, references, and each column's answer with its scores. No timings,
     so that the same answers give the same lines whatever the number of processes."""
+    timed = {metric.name for metric in plan.evaluation.metrics if "latency" in metric.evaluator.needs}
     return [
         {
             "index": item.index,
-            "place": hide(item.place, recipe),
+            "place": hide(item.place, plan.recipe),
             "prompt": item.prompt,
             "references": list(item.references),
-            "answers": {name: _answer(column, position) for name, column in report.columns.items()},
+            "answers": {name: _answer(column, position, timed) for name, column in report.columns.items()},
         }
         for position, item in enumerate(data.test)
     ]
@@ -97,9 +97,8 @@ def _metric(result: MetricResult) -> dict[str, Any]:
     }
 
 
-def _answer(column: ColumnReport, position: int) -> dict[str, Any]:
+def _answer(column: ColumnReport, position: int, timed: Collection[str]) -> dict[str, Any]:
     generation = column.generations[position]
-    timed = {"latency"}
     return {
         "text": generation.text,
         "tokens": generation.tokens,

@@ -39,7 +39,7 @@ def write_report(plan: Plan, data: Data, before: EvalReport, trained: TrainResul
         seconds=_seconds_since_start(),
     )
     if is_main():
-        predictions = prediction_lines(data, report, plan.recipe)
+        predictions = prediction_lines(plan, data, report)
         _write(
             plan.output_dir / "predictions.jsonl",
             "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in predictions),

@@ -11,10 +11,13 @@
     return answer && metric ? answer.scores[metric] : null;
   };
   const right = (item, column) => score(item, column) === 1;
+  // what tuning is held against: the base, or what else was scored without it
+  const before = ["base", ...columns.map((column) => column.name)].find((name) => name !== "tuned" && columns.some((column) => column.name === name));
+  const both = (item) => "tuned" in item.answers && before in item.answers;
   const tests = {
     all: () => true,
-    fixed: (item) => "tuned" in item.answers && "base" in item.answers && !right(item, "base") && right(item, "tuned"),
-    broken: (item) => "tuned" in item.answers && "base" in item.answers && right(item, "base") && !right(item, "tuned"),
+    fixed: (item) => both(item) && !right(item, before) && right(item, "tuned"),
+    broken: (item) => both(item) && right(item, before) && !right(item, "tuned"),
     wrong: (item) => "tuned" in item.answers && !right(item, "tuned"),
   };
   const searched = items.map((item) =>

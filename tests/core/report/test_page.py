@@ -65,7 +65,10 @@ def test_a_local_base_is_not_claimed_to_be_on_a_hub(values: dict[str, Any]) -> N
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")
-@pytest.mark.parametrize(("width", "filter_name", "expected"), [(1200, "all", 4), (400, "fixed", 1)])
+@pytest.mark.parametrize(
+    ("width", "filter_name", "expected", "untuned"),
+    [(1200, "all", 4, "base"), (400, "fixed", 1, "base"), (800, "broken", 1, "prompted")],
+)
 def test_the_page_works_in_a_browser(
     tmp_path: Path,
     values: dict[str, Any],
@@ -73,7 +76,12 @@ def test_the_page_works_in_a_browser(
     width: int,
     filter_name: str,
     expected: int,
+    untuned: str,
 ) -> None:
+    for named in (values["evaluation"], values["columns"], *(line["answers"] for line in predictions)):
+        renamed = {untuned if name == "base" else name: value for name, value in named.items()}
+        named.clear()
+        named.update(renamed)
     page = report_page(values, predictions)
     click = f"<script>document.querySelector('[data-filter={filter_name}]').click()</script></body>"
     path = tmp_path / "report.html"

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 
 from core import load_fragment
-from core.report.values import _finite, without_secrets
+from core.report.values import _finite, prediction_lines, without_secrets
+from core.types import ColumnReport, EvalReport, Evaluator, MetricResult
+from tests.core.evaluation.making import exact, make_answer, make_items, make_metric
+from tests.core.plans import make_test_data, make_test_plan
 
 
 def test_the_example_fits_the_schema_of_run_json(values: dict[str, Any]) -> None:
@@ -33,3 +38,15 @@ def test_secrets_are_masked_and_vocabulary_tokens_are_not() -> None:
 
 def test_numbers_that_json_cannot_hold_become_null() -> None:
     assert _finite({"a": [float("nan"), 1.0, float("inf")], "b": "nan"}) == {"a": [None, 1.0, None], "b": "nan"}
+
+
+def test_no_timing_stands_among_the_predictions(tmp_path: Path, tiny_model: Path) -> None:
+    timed = Evaluator("own_timing", lambda *_: {"own_timing": 1.0}, needs=("latency",))
+    metrics = (make_metric(Evaluator("accuracy", exact)), make_metric(timed), make_metric(timed, name="own_timing-2"))
+    plan = make_test_plan(tmp_path, tiny_model)
+    plan = replace(plan, evaluation=replace(plan.evaluation, metrics=metrics))
+    items = tuple(make_items("yes"))
+    scored = {name: MetricResult(1.0, {}, None, [1.0], 1) for name in ("accuracy", "own_timing", "own_timing-2")}
+    report = EvalReport({"tuned": ColumnReport("tuned", [make_answer("yes")], scored)})
+    (line,) = prediction_lines(plan, replace(make_test_data(2), test=items), report)
+    assert line["answers"]["tuned"]["scores"] == {"accuracy": 1.0}
