@@ -67,12 +67,11 @@ def execute(args: argparse.Namespace) -> int:
     """
     from core.check.taken import defaults_taken
     from core.diagnostics import render_problems
-    from core.host import load_host
 
     plan, warnings = plan_of(args)
     if warnings and rank_of() == 0:
         print(render_problems(warnings, plan.recipe), file=sys.stderr, flush=True)
-    if rank_of() == 0 and (taken := defaults_taken(plan.recipe, load_host())):
+    if rank_of() == 0 and plan.host and (taken := defaults_taken(plan.recipe, plan.host)):
         print(taken, flush=True)
 
     keep_threads_calm()
