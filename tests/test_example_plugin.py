@@ -1,4 +1,4 @@
-"""A third party's package: installed, a recipe uses all four of its components; not installed, the recipe says so."""
+"""A third party's package: installed, a recipe uses every one of its components; not installed, the recipe says so."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from core.testing.conformance import check_plugin
 from core.testing.recipes import write_tiny_recipe
 
 PACKAGE = Path(__file__).parent / "example_plugin"
-PLUGINS = ("medqa", "norm_tuning", "plain_sgd", "first_word")
+PLUGINS = ("medqa", "norm_tuning", "plain_sgd", "first_word", "one_rationale")
 ROWS = [
     {
         "question": f"Is {number} even?",
-        "rationale": f"{number} leaves {number % 2}.",
+        "rationale": f"{number} leaves {number % 2}." if number else "1 leaves 1.",
         "answer": "no" if number % 2 else "yes",
     }
     for number in range(13)
@@ -30,6 +30,7 @@ VALUES = {
     "norm_tuning_match": "layernorm",
     "trainer": "plain_sgd",
     "learning_rate": 0.1,
+    "data_checks": {"one_rationale": {"level": "warn", "most": 1}},
 }
 
 
@@ -77,6 +78,7 @@ def test_a_recipe_with_every_kind_of_component_runs(installed: Path, recipe: Pat
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((recipe.parent / "out" / "run.json").read_text(encoding="utf-8"))
     assert len(report["train"]["losses"]) == 3
+    assert ["one_rationale", 2] in [[found["check"], found["count"]] for found in report["data"]["audit"]["findings"]]
     assert report["parameters"]["trained"] == 2 * 2 * 32  # two layers, two gains each, of the tiny model's width
     assert {"base", "tuned"} <= set(report["evaluation"])
     assert 0.0 <= report["evaluation"]["tuned"]["first_word"]["value"] <= 1.0
@@ -93,7 +95,7 @@ def test_the_plugins_command_lists_it_as_a_distribution_of_its_own(installed: Pa
 def test_without_it_the_recipe_names_what_is_missing(recipe: Path) -> None:
     done = tunesmith(recipe)
     assert done.returncode == 2, done.stdout + done.stderr
-    for name in ("medqa", "norm_tuning", "norm_tuning_match", "plain_sgd", "first_word"):
+    for name in ("medqa", "norm_tuning", "norm_tuning_match", "plain_sgd", "first_word", "one_rationale"):
         assert f"'{name}'" in done.stderr
     assert "plugin" in done.stderr
     assert "Traceback" not in done.stderr

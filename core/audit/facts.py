@@ -24,7 +24,7 @@ class Finding:
 
     message: what was found, in one line without the places. places: where (`file:line`), in the order of the data.
     count: how many examples it concerns; default: as many as places. help: the next step. details: lines for an error
-    that say more than the places do.
+    that say more than the places do. private: pages leave these rows out, because what was found must not be shown.
     """
 
     message: str
@@ -32,6 +32,7 @@ class Finding:
     count: int | None = None
     help: str | None = None
     details: Sequence[str] = ()
+    private: bool = False
 
     @property
     def number(self) -> int:
@@ -43,7 +44,8 @@ class Finding:
 class CheckedExample:
     """One example as data checks see it.
 
-    place: `file:line`. row: the fields as they stand in the file. example: what the format made of it.
+    place: `file:line`. number: of its row in the data set, from 1. row: the fields as they stand in the file.
+    example: what the format made of it.
     prompt, answer: the text up to the last answer, and that answer, as in evaluation; both empty without one.
     input_ids, labels: int32 arrays of equal length, -100 where not trained, cut where `cut` says so.
     kept: it is trained on (or scored); not so where it was too long, or nothing in it is trained.
@@ -65,6 +67,7 @@ class CheckedExample:
     cut: bool = False
     straddling: int = 0
     ends: bool = True
+    number: int = 0
 
     @property
     def text(self) -> str:

@@ -79,7 +79,8 @@ def audit_lines(report: AuditReport) -> list[str]:
     lines = [_warning(entry) for entry in report.entries if entry.level == "warn"]
     speed = f"{report.examples / report.seconds:,.0f}/s" if report.seconds else "at once"
     found = [f"{number} {word}{'' if number == 1 else 's'}" for number, word in _counts(report) if number]
-    done = f"audit: {len(report.checks)} checks of {report.examples:,} examples ({speed}): "
+    checks = f"{len(report.checks)} check{'' if len(report.checks) == 1 else 's'}"
+    done = f"audit: {checks} of {report.examples:,} examples ({speed}): "
     return [*lines, done + (", ".join(found) or "nothing to remark")]
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BATCH = 1000
 SHOWN_PLACES = 10
+Made = tuple[int, SourceRow, Example, Tokenized]  # the number of the row first
 END_WINDOW = 3  # an end-of-turn token must be among this many last trained tokens
 
 
@@ -86,9 +87,9 @@ def collect(dataset: DatasetPlan, tokenizer: Tokenizer, limits: Limits) -> Colle
     """All examples of `dataset`. Raises `DataError` for rows that cannot be used, or are too long with `raise`."""
     collected = Collected(dataset)
     ends, bad = end_ids(tokenizer), BadRows(dataset, limits.skipped)
-    for row, example, tokens in _tokenized(dataset, tokenizer, bad):
+    for number, row, example, tokens in _tokenized(dataset, tokenizer, bad):
         collected.notes.update(example.notes)
-        _count(collected, checked(dataset, row, example, tokens, ends, limits), limits)
+        _count(collected, checked(dataset, number, row, example, tokens, ends, limits), limits)
     bad.refuse()
     collected.counts["rows"], collected.counts["bad_rows"] = bad.read, bad.count
     collected.bad_rows = bad.lines
@@ -109,7 +110,7 @@ def collect_items(
     collected = Collected(dataset)
     serves_validation = dataset.key[:1] == ("test_datasets",)
     ends, bad = end_ids(tokenizer), BadRows(dataset, limits.skipped)
-    for row, example, tokens in _tokenized(dataset, tokenizer, bad):
+    for number, row, example, tokens in _tokenized(dataset, tokenizer, bad):
         if serves_validation and answer_span(example.segments) == (0, 0):
             continue
         try:
@@ -119,7 +120,7 @@ def collect_items(
         else:
             # what is scored is never cut
             whole = Limits(len(tokens.input_ids), "drop")
-            collected.examples.append(checked(dataset, row, example, tokens, ends, whole))
+            collected.examples.append(checked(dataset, number, row, example, tokens, ends, whole))
     bad.refuse()
     collected.counts["rows"], collected.counts["bad_rows"] = bad.read, bad.count
     collected.bad_rows = bad.lines
@@ -127,7 +128,13 @@ def collect_items(
 
 
 def checked(
-    dataset: DatasetPlan, row: SourceRow, example: Example, tokens: Tokenized, ends: frozenset[int], limits: Limits
+    dataset: DatasetPlan,
+    number: int,
+    row: SourceRow,
+    example: Example,
+    tokens: Tokenized,
+    ends: frozenset[int],
+    limits: Limits,
 ) -> CheckedExample:
     """The example as data checks see it, cut or left out as `limits` say. ends: the ids that can end a turn."""
     import numpy as np
@@ -157,35 +164,34 @@ def checked(
         cut=cut,
         straddling=tokens.straddling,
         ends=cut or not last or not ends.isdisjoint(last),
+        number=number,
     )
 
 
-def _tokenized(
-    dataset: DatasetPlan, tokenizer: Tokenizer, bad: BadRows
-) -> Iterator[tuple[SourceRow, Example, Tokenized]]:
+def _tokenized(dataset: DatasetPlan, tokenizer: Tokenizer, bad: BadRows) -> Iterator[Made]:
     """Every example with its row and its tokens; rows that cannot be used are added to `bad`."""
     rendered = render_rows(dataset, tokenizer, bad)
     while batch := list(islice(rendered, BATCH)):
-        flat = [(row, example) for row, examples in batch for example in examples]
+        flat = [(number, row, example) for number, row, examples in batch for example in examples]
         try:
-            tokens = tokenize_examples([example for _, example in flat], tokenizer)
+            tokens = tokenize_examples([example for _, _, example in flat], tokenizer)
         except RowError:
             # only rows that came tokenised can fail: find all of them
             yield from _tokenized_singly(flat, tokenizer, bad)
         else:
-            yield from ((row, example, made) for (row, example), made in zip(flat, tokens, strict=True))
+            yield from ((*given, made) for given, made in zip(flat, tokens, strict=True))
 
 
 def _tokenized_singly(
-    flat: Sequence[tuple[SourceRow, Example]], tokenizer: Tokenizer, bad: BadRows
-) -> Iterator[tuple[SourceRow, Example, Tokenized]]:
-    for row, example in flat:
+    flat: Sequence[tuple[int, SourceRow, Example]], tokenizer: Tokenizer, bad: BadRows
+) -> Iterator[Made]:
+    for number, row, example in flat:
         try:
             (tokens,) = tokenize_examples([example], tokenizer)
         except RowError as error:
             bad.add(row, error.message, help=error.help)
         else:
-            yield row, example, tokens
+            yield number, row, example, tokens
 
 
 def _count(collected: Collected, example: CheckedExample, limits: Limits) -> None:

@@ -13,6 +13,16 @@ TEXTS = ("text", "content", "body")
 
 def propose(row: Mapping[str, Any]) -> str:
     """What to write under `datasets` for rows with the fields of `row`; in any case something to do next."""
+    lines = proposal(row)
+    if lines:
+        return "for these fields, write in the recipe:" + "".join(f"\n    {key}: {lines[key]}" for key in lines)
+    if len(row) == 1 and any(mark in next(iter(row)) for mark in ";\t|"):
+        return "the columns are parted by another character: write the file with commas, or with tabs and ds_type: tsv"
+    return "choose the type that fits these fields, or rename them in the file"
+
+
+def proposal(row: Mapping[str, Any]) -> dict[str, str] | None:
+    """The format, with its options, for rows with the fields of `row`; None where none is plain to see."""
     by_name = {str(field).lower(): str(field) for field in row}
     for field, value in row.items():
         mapping = _chat_mapping(value)
@@ -20,9 +30,11 @@ def propose(row: Mapping[str, Any]) -> str:
             lines = {"type": "chat_template"}
             if field != "messages":
                 lines["field_messages"] = str(field)
-            return _as_recipe(lines | mapping)
+            return lines | mapping
     if _is_list_of(row.get("segments"), "label", "text"):
-        return _as_recipe({"type": "input_output"})
+        return {"type": "input_output"}
+    if isinstance(row.get("input_ids"), list):
+        return {"type": "pretokenised"}
     question = next((by_name[name] for name in QUESTIONS if name in by_name), None)
     answer = next((by_name[name] for name in ANSWERS if name in by_name and by_name[name] != question), None)
     if question is not None and answer is not None:
@@ -32,13 +44,11 @@ def propose(row: Mapping[str, Any]) -> str:
         fields = {"field_instruction": question, "field_input": context, "field_output": answer}
         plain = {"field_instruction": "instruction", "field_input": "input", "field_output": "output"}
         named = {key: value for key, value in fields.items() if value is not None and value != plain[key]}
-        return _as_recipe({"type": "alpaca"} | named)
+        return {"type": "alpaca"} | named
     text = next((by_name[name] for name in TEXTS if name in by_name), None)
     if text is not None:
-        return _as_recipe({"type": "completion"} | ({"field": text} if text != "text" else {}))
-    if len(row) == 1 and any(mark in next(iter(row)) for mark in ";\t|"):
-        return "the columns are parted by another character: write the file with commas, or with tabs and ds_type: tsv"
-    return "choose the type that fits these fields, or rename them in the file"
+        return {"type": "completion"} | ({"field": text} if text != "text" else {})
+    return None
 
 
 def _chat_mapping(value: Any) -> dict[str, str] | None:
@@ -59,7 +69,3 @@ def _chat_mapping(value: Any) -> dict[str, str] | None:
 
 def _is_list_of(value: Any, *fields: str) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and all(f in value[0] for f in fields)
-
-
-def _as_recipe(lines: Mapping[str, str]) -> str:
-    return "for these fields, write in the recipe:" + "".join(f"\n    {key}: {value}" for key, value in lines.items())

@@ -70,8 +70,8 @@ class BadRows:
 
 def render_rows(
     dataset: DatasetPlan, tokenizer: Tokenizer, bad: BadRows
-) -> Iterator[tuple[SourceRow, Sequence[Example]]]:
-    """Each row of `dataset` with its examples; those that cannot be rendered are added to `bad` instead."""
+) -> Iterator[tuple[int, SourceRow, Sequence[Example]]]:
+    """(number from 1, row, examples) for each row of `dataset`; rows that cannot be rendered go to `bad` instead."""
     for row in read_rows(dataset):
         bad.read += 1
         if row.problem is not None:
@@ -88,7 +88,7 @@ def render_rows(
                 raise
             bad.add(row, f"row has no field {name!r}; it has: {', '.join(row.values) or 'none'}", missing=name)
         else:
-            yield row, examples
+            yield bad.read, row, examples
 
 
 def _render(dataset: DatasetPlan, values: dict[str, Any], tokenizer: Tokenizer) -> Sequence[Example]:

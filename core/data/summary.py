@@ -27,7 +27,7 @@ def lines_about(stats: Mapping[str, Any], recipe: Recipe) -> list[str]:
                 f"note: {entry['path']}: its rows have no answer to compare with, so it serves validation alone"
             )
         rows.append((f"evaluation {entry['path']}", "", f"{entry['items']:,}", "", "", "", ""))
-    if stats["val"] and not stats["validation"]:
+    if stats.get("val") and not stats["validation"]:
         val = stats["val"]
         share = f"{val['trained_tokens'] / val['tokens']:.1%}"
         rows.append(

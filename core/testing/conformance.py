@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from core.host import BUILTINS, GROUP, Host, load_host
+from core.testing.data import check_data_check
 from core.testing.failure import ConformanceError, require
 from core.testing.recipes import tiny_plan
 from core.testing.training import check_adapter, check_logger, check_trainer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConformanceError",
     "check_adapter",
+    "check_data_check",
     "check_evaluator",
     "check_format",
     "check_import",
@@ -94,6 +96,9 @@ def check_plugin(
         plan = tiny_plan(folder / adapter.name, model, host, {"adapter": adapter.name, **(values or {})})
         check_adapter(plan)
         checked.append(f"adapter {adapter.name}")
+    for check in _offered(module, "data_checks"):
+        check_data_check(check, tokenizer, host.formats["alpaca"], (options or {}).get(check.name, {}))
+        checked.append(f"data check {check.name}")
     for trainer in _offered(module, "trainers"):
         plan = tiny_plan(folder / trainer.name, model, host, {"trainer": trainer.name, **(values or {})})
         check_trainer(plan)
@@ -243,6 +248,8 @@ def _implemented(module: ModuleType, hook: str) -> Callable[[], Any]:
 def _schemas(module: ModuleType) -> dict[str, Mapping[str, Schema]]:
     """The schemas that `module` brings, by whose they are."""
     keys = _implemented(module, "recipe_keys")() or {}
-    components = [*_offered(module, "dataset_formats"), *_offered(module, "evaluators")]
+    components = [
+        component for hook in ("dataset_formats", "evaluators", "data_checks") for component in _offered(module, hook)
+    ]
     owned = {component.name: component.options_schema for component in components}
     return {name: schema for name, schema in {"the recipe keys": keys, **owned}.items() if schema}

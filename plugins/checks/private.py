@@ -69,7 +69,8 @@ def private_data(facts: DataFacts, options: Options) -> list[Finding]:
     kinds = ", ".join(f"{kind} {len(listed):,}" for kind, listed in found.items())
     message = f"what looks like personal data or secrets in {counted(len(places))} ({kinds})"
     details = [f"{place}: {kind}" for kind, listed in found.items() for place in listed]
-    return [Finding(message, places, help="a tuned model can repeat them: look, and take them out", details=details)]
+    help = "a tuned model can repeat them: look, and take them out"
+    return [Finding(message, places, help=help, details=details, private=True)]
 
 
 @hookimpl

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 PACKAGE = ROOT / "tests" / "example_plugin"
 BLOCKS = {kind: re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL) for kind in ("python", "toml")}
-SAMPLES = {"medqa": 0, "norm_tuning": 1, "plain_sgd": 2, "first_word": 3}
+SAMPLES = {"medqa": 0, "norm_tuning": 1, "plain_sgd": 2, "first_word": 3, "one_rationale": 4}
 ROW = {"question": "Is 2 even?", "rationale": "2 leaves 0.", "answer": "yes"}
 
 

@@ -1,0 +1,128 @@
+"""`tunesmith data`: audit a recipe's data and look at it; or propose the recipe lines for a bare data file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import RecipeError, UserError
+
+if TYPE_CHECKING:
+    from core.audit import AuditReport, DataFacts
+    from core.types import Plan, Tokenizer
+
+HELP = "audit a recipe's data and show how it is tokenised; on a data file, propose the recipe lines"
+EXAMPLE = "tunesmith data recipes/quickstart.yml --longest --html data.html"
+RECIPE_SUFFIXES = (".yml", ".yaml")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to look at, and where to write it."""
+    parser.add_argument("target", metavar="RECIPE", type=Path, help="a recipe, or a data file or folder without one")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override a key, lists by number: --set datasets.0.path=mine.jsonl (may be repeated)",
+    )
+    parser.add_argument("--row", metavar="N", help="show row N (from 1), or the row at a place such as train.jsonl:12")
+    parser.add_argument("--grep", metavar="TEXT", help="show examples that hold TEXT, in upper or lower case")
+    parser.add_argument("--longest", action="store_true", help="show the longest examples")
+    parser.add_argument("--samples", metavar="N", type=int, help="show up to N examples (default 3; 0 for none)")
+    parser.add_argument("--dump", metavar="FILE", type=Path, help="write ids and labels of every example as JSON lines")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page to look at in a browser")
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="allow the model's own Python code to run (off by default)"
+    )
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Say what the audit found, show the examples asked for, write the files asked for; no model weights are loaded.
+
+    Raises `UserError` last for what would stop a run, so that it can be looked at first.
+    """
+    for path in (args.dump, args.html):
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"there is no folder {str(path.parent)!r} to write {path.name} to", help="make it first")
+    if args.target.suffix.lower() not in RECIPE_SUFFIXES and args.target.exists():
+        from core.preview.propose import propose_recipe
+
+        print("\n".join(propose_recipe(args.target)))
+        return 0
+    plan = _plan_of(args)
+
+    from core.audit import audit, audit_lines, refuse_errors
+    from core.data.chat_templates import adopt_chat_template
+    from core.data.prepare import gather, stats_of
+    from core.data.summary import lines_about
+    from core.models import load_tokenizer
+
+    try:
+        tokenizer = load_tokenizer(plan)
+    except RecipeError as error:
+        error.recipe = error.recipe or plan.recipe
+        raise
+    adopt_chat_template(plan, tokenizer)
+    gathered = gather(plan, tokenizer)
+    facts = gathered.facts(tokenizer)
+    report = audit(plan.checks, facts)
+    print("\n".join([*lines_about(stats_of(gathered, report), plan.recipe), *audit_lines(report)]))
+    _show(args, facts, tokenizer)
+    _write(args, facts, report, plan, tokenizer)
+    refuse_errors(report)
+    return 0
+
+
+def _plan_of(args: argparse.Namespace) -> Plan:
+    from core.check import check_recipe
+    from core.diagnostics import render_problems
+    from core.host import load_host
+    from core.plan import make_plan
+    from core.recipe import load_recipe
+
+    recipe, host = load_recipe(args.target, args.overrides), load_host()
+    try:
+        problems = check_recipe(recipe, host)
+        if any(problem.severity == "error" for problem in problems):
+            raise RecipeError(problems)
+        plan = make_plan(recipe, host, trust_remote_code=args.trust_remote_code)
+    except RecipeError as error:
+        error.recipe = error.recipe or recipe
+        raise
+    if problems:
+        print(render_problems(problems, recipe), file=sys.stderr, flush=True)
+    return plan
+
+
+def _show(args: argparse.Namespace, facts: DataFacts, tokenizer: Tokenizer) -> None:
+    from core.preview.choose import choose
+    from core.preview.pieces import pieces_of, special_texts
+    from core.preview.terminal import head_of, painted
+
+    if args.samples == 0:
+        return
+    examples = choose(facts.train, row=args.row, grep=args.grep, longest=args.longest, samples=args.samples)
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    special = special_texts(tokenizer)
+    print(f"\ntrained text is {'green' if colour else 'in ⟦brackets⟧'}:")
+    for example in examples:
+        print(f"\n── {head_of(example)}")
+        print(painted(pieces_of(example, tokenizer, special), colour=colour))
+
+
+def _write(args: argparse.Namespace, facts: DataFacts, report: AuditReport, plan: Plan, tokenizer: Tokenizer) -> None:
+    if args.dump is not None:
+        from core.preview.dump import write_dump
+
+        count = write_dump(args.dump, facts.train)
+        print(f"\nwrote {count:,} examples to {args.dump}")
+    if args.html is not None:
+        from core.preview.page import write_page
+
+        write_page(args.html, facts, report, str(plan.recipe.path), tokenizer)
+        print(f"\nwrote {args.html}")

@@ -1,0 +1,49 @@
+"""Which examples to show: by number or place, by a text in them, the longest, or some from everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.audit import CheckedExample
+from core.errors import UserError
+
+SAMPLES = 3
+
+
+def choose(
+    examples: Sequence[CheckedExample],
+    *,
+    row: str | None = None,
+    grep: str | None = None,
+    longest: bool = False,
+    samples: int | None = None,
+) -> list[CheckedExample]:
+    """The examples asked for, at most `samples` (default 3). Raises `UserError` where there is no such example.
+
+    row: a number from 1, or a place such as `train.jsonl:12`.
+    """
+    chosen = list(examples)
+    if row is not None:
+        chosen = _at(examples, row)
+    if grep is not None:
+        # a row that came tokenised has no text
+        chosen = [example for example in chosen if grep.casefold() in example.text.casefold()]
+        if not chosen:
+            raise UserError(f"no example holds {grep!r}", help="it is looked for in the rendered text, in any case")
+    limit = samples or SAMPLES
+    if longest:
+        return sorted(chosen, key=lambda example: -example.length)[:limit]
+    if row is not None or grep is not None:
+        return chosen[: samples or max(limit, 10 if grep is None else limit)]
+    step = max(1, len(chosen) // limit)
+    return chosen[::step][:limit]
+
+
+def _at(examples: Sequence[CheckedExample], row: str) -> list[CheckedExample]:
+    found = [e for e in examples if e.place == row or (row.isdecimal() and e.number == int(row))]
+    if not found:
+        last = max((example.number for example in examples), default=0)
+        raise UserError(
+            f"there is no row {row!r}", help=f"rows are numbered from 1 to {last:,}; a place such as file:12 is one too"
+        )
+    return found

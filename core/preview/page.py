@@ -1,0 +1,112 @@
+"""A self-contained page about prepared data: what the audit found, how lengths are spread, and the tokens."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.audit import AuditReport, CheckedExample, DataFacts
+from core.data.tokenise import IGNORED
+from core.preview.histogram import histogram
+from core.preview.pieces import pieces_of, special_texts
+from core.preview.terminal import head_of
+
+if TYPE_CHECKING:
+    from core.types import Tokenizer
+
+SHOWN = 300  # examples on the page: those with problems first, the rest from everywhere
+LINKED = 20  # places linked per finding
+PLAIN, TRAINED, SPECIAL = 0, 1, 2
+
+
+def write_page(path: Path, facts: DataFacts, report: AuditReport, title: str, tokenizer: Tokenizer) -> None:
+    """Write the page to `path`, whole or not at all."""
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(data_page(facts, report, title, tokenizer), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def data_page(facts: DataFacts, report: AuditReport, title: str, tokenizer: Tokenizer) -> str:
+    """The page as text. It loads nothing from anywhere: style, script and data are inside."""
+    import jinja2
+
+    problems: dict[str, list[str]] = {}
+    hidden = {place for entry in report.entries if entry.finding.private for place in entry.finding.places}
+    for entry in report.entries:
+        for place in entry.finding.places[:LINKED]:
+            problems.setdefault(place, []).append(entry.check)
+    chosen = _chosen(facts, problems, hidden)
+    special = special_texts(tokenizer)
+    rows = [_row(example, problems, tokenizer, special) for example in chosen]
+    on_page = {example.place: index for index, example in reversed(list(enumerate(chosen)))}
+    lengths = [float(example.length) for example in facts.train]
+    shares = [float((e.labels != IGNORED).mean()) for e in facts.train if len(e.labels)]
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string(_source("data.html.j2")).render(
+        title=title,
+        style=_source("data.css"),
+        script=_source("data.js"),
+        findings=[
+            {
+                "check": entry.check,
+                "level": {"warn": "warning"}.get(entry.level, entry.level),
+                "message": entry.finding.message,
+                "help": entry.finding.help or "",
+                "links": [(place, on_page.get(place)) for place in entry.finding.places[:LINKED]],
+                "more": max(0, len(entry.finding.places) - LINKED),
+            }
+            for entry in report.entries
+        ],
+        checks=len(report.checks or {}),
+        examples=sum(map(len, (facts.train, facts.validation, facts.test))),
+        figures=_figures(facts),
+        lengths=histogram(lengths, title="tokens per training example"),
+        shares=histogram(shares, title="share of tokens that are trained", form="{:.0%}", top=1.0),
+        embedded=_embedded({"rows": rows, "total": len(facts.train)}),
+    )
+
+
+def _chosen(facts: DataFacts, problems: Iterable[str], hidden: set[str]) -> list[CheckedExample]:
+    wanted = set(problems) - hidden
+    odd = [example for example in facts.every() if example.place in wanted][:SHOWN]
+    rest = [example for example in facts.train if example.place not in wanted | hidden]
+    room = SHOWN - len(odd)
+    return odd + (rest[:: max(1, len(rest) // room)][:room] if room else [])
+
+
+def _row(example: CheckedExample, problems: dict[str, list[str]], tokenizer: Tokenizer, special: Any) -> dict[str, Any]:
+    pieces = pieces_of(example, tokenizer, special)
+    return {
+        "place": example.place,
+        "head": head_of(example),
+        "problems": problems.get(example.place, []),
+        "pieces": [[piece.text, TRAINED * piece.trained + SPECIAL * piece.special] for piece in pieces],
+    }
+
+
+def _figures(facts: DataFacts) -> list[tuple[str, str]]:
+    kept = [example for example in facts.train if example.kept]
+    tokens = sum(len(example.input_ids) for example in kept)
+    trained = sum(int((example.labels != IGNORED).sum()) for example in kept)
+    figures = [
+        ("training examples", f"{len(kept):,} of {len(facts.train):,}"),
+        ("tokens", f"{tokens:,}, of which {trained / max(1, tokens):.1%} are trained"),
+    ]
+    for name, examples in (("validation examples", facts.validation), ("evaluation items", facts.test)):
+        if examples:
+            figures.append((name, f"{len(examples):,}"))
+    return figures
+
+
+def _source(name: str) -> str:
+    return files("core.preview").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _embedded(value: Any) -> str:
+    """JSON that is safe inside a script element: no character sequence can end the element or start a comment."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -1,0 +1,70 @@
+"""Looks into a bare data file and proposes the recipe lines that read it; it never decides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from core.data.columns import proposal, propose
+from core.data.files import SourceRow
+from core.data.formats import describe
+from core.data.sources import read_rows
+from core.errors import DataError
+from core.types import DatasetFormat, DatasetPlan
+
+LOOKED_AT = 1_000
+SHOWN_CHARACTERS = 70
+PREFERENCE = ("chosen", "rejected")
+
+
+def propose_recipe(path: Path) -> list[str]:
+    """What `path` holds and the lines of `datasets` that fit, as lines to print. Raises `DataError` if it cannot be
+    read, or holds no row that can be used."""
+    rows = list(islice(_rows(path), LOOKED_AT))
+    good = [row for row in rows if row.problem is None]
+    if not good:
+        raise DataError(f"{rows[0].place}: {rows[0].problem}", help="every row has to be an object with fields")
+    fields = Counter(str(field) for row in good for field in row.values)
+    at_most = "the first " if len(rows) == LOOKED_AT else ""
+    lines = [f"{path}: {at_most}{len(rows):,} row{'s' * (len(rows) != 1)}"]
+    if len(good) < len(rows):
+        bad = next(row for row in rows if row.problem)
+        lines.append(f"  {len(rows) - len(good):,} cannot be used, first {bad.place}: {bad.problem}")
+    width = max(map(len, fields))
+    for field, count in fields.items():
+        value = next(row.values[field] for row in good if field in row.values)
+        missing = f"  (in {count:,} of {len(good):,} rows)" if count < len(good) else ""
+        lines.append(f"  {field:<{width}}  {_shown(value)}{missing}")
+    return [*lines, "", *_lines(path, good)]
+
+
+def _lines(path: Path, good: list[SourceRow]) -> Iterator[str]:
+    proposals = Counter(tuple((proposal(row.values) or {}).items()) for row in good)
+    (likely, count), *others = proposals.most_common()
+    if not likely:
+        yield f"no format is plain to see: {propose(good[0].values)}"
+        yield "`tunesmith plugins` lists the formats; type may also be a map of field_instruction, field_output, format"
+        return
+    yield "a recipe could read it with"
+    yield "datasets:"
+    yield f"  - path: {path}"
+    yield from (f"    {key}: {value}" for key, value in likely)
+    yield ""
+    if others:
+        yield f"this fits {count:,} of the {len(good):,} rows; the others look different: see whether they belong here"
+    if all(name in good[0].values for name in PREFERENCE):
+        yield "the rows also hold chosen and rejected answers; these lines do not use them"
+    yield "this is a proposal: put it into a recipe, and look at the result with `tunesmith data RECIPE`"
+
+
+def _rows(path: Path) -> Iterator[SourceRow]:
+    nothing = DatasetFormat("", lambda row, options, tokenizer: [])
+    return read_rows(DatasetPlan(str(path.absolute()), nothing, {}, ("datasets", 0)))
+
+
+def _shown(value: Any) -> str:
+    text = " ".join((value if isinstance(value, str) else f"{describe(value)}: {value}").split())
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import DataCheck, DataFacts, Finding, UserError
+from core.audit import AuditReport, CheckPlan, audit
+from core.host import load_host
+from core.preview.choose import choose
+from core.preview.dump import write_dump
+from core.preview.histogram import histogram
+from core.preview.page import data_page
+from core.preview.pieces import pieces_of, special_texts
+from core.preview.propose import propose_recipe
+from core.preview.terminal import head_of, painted
+from core.testing.data import make_facts
+from core.testing.tiny import make_tiny_tokenizer
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+ROWS = [{"instruction": f"Say {n} in Köln 🙂.", "input": "", "output": f"number\t{n}\nwas said"} for n in range(40)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    make_tiny_tokenizer(folder)
+    return AutoTokenizer.from_pretrained(str(folder))
+
+
+@pytest.fixture(scope="module")
+def facts(tokenizer: Any) -> DataFacts:
+    return make_facts(ROWS, tokenizer=tokenizer, format=load_host().formats["alpaca"])
+
+
+def test_pieces_join_to_the_text(facts: DataFacts, tokenizer: Any) -> None:
+    pieces = pieces_of(facts.train[3], tokenizer, special_texts(tokenizer))
+    assert "".join(piece.text for piece in pieces) == facts.train[3].text
+    assert "".join(piece.text for piece in pieces if piece.trained) == "number\t3\nwas said<|im_end|>"
+    assert [piece.text for piece in pieces if piece.special] == ["<|im_end|>"]
+
+
+def test_without_colour_trained_text_is_bracketed(facts: DataFacts, tokenizer: Any) -> None:
+    pieces = pieces_of(facts.train[3], tokenizer, special_texts(tokenizer))
+    assert painted(pieces, colour=False).endswith("### Response:\n⟦number→\t3\nwas said<|im_end|>⟧")
+    coloured = painted(pieces, colour=True)
+    assert re.sub(r"\x1b\[\d*m", "", coloured).endswith("number→\t3↵\nwas said<|im_end|>")
+    assert "\x1b[32m\x1b[7m<|im_end|>\x1b[0m" in coloured
+
+
+def test_what_moves_the_cursor_is_made_visible(tokenizer: Any) -> None:
+    rows = [{"instruction": "a\x1b[2Jb", "output": "c\u202ed"}]
+    example = make_facts(rows, tokenizer=tokenizer, format=load_host().formats["alpaca"]).train[0]
+    text = painted(pieces_of(example, tokenizer, special_texts(tokenizer)), colour=False)
+    assert "a\\x1b[2Jb" in text
+    assert "c\\u202ed" in text
+
+
+def test_choosing(facts: DataFacts) -> None:
+    rows = facts.train
+    assert [example.number for example in choose(rows, row="7")] == [7]
+    assert [example.number for example in choose(rows, row="train.jsonl:7")] == [7]
+    assert [example.number for example in choose(rows, grep="SAY 12 ")] == [13]
+    assert choose(rows, longest=True, samples=1)[0].length == max(example.length for example in rows)
+    assert [example.number for example in choose(rows)] == [1, 14, 27]
+    with pytest.raises(UserError, match="there is no row '41'"):
+        choose(rows, row="41")
+    with pytest.raises(UserError, match="no example holds 'xyz'"):
+        choose(rows, grep="xyz")
+
+
+def test_the_dump_is_in_the_order_of_the_file(facts: DataFacts, tmp_path: Path) -> None:
+    assert write_dump(tmp_path / "out.jsonl", facts.train) == 40
+    records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(record["file"], record["row"]) for record in records] == [("train.jsonl", n) for n in range(1, 41)]
+    assert records[0]["input_ids"] == facts.train[0].input_ids.tolist()
+    assert len(records[0]["labels"]) == len(records[0]["input_ids"])
+    assert list(tmp_path.iterdir()) == [tmp_path / "out.jsonl"]
+
+
+def test_why_an_example_is_left_out(tokenizer: Any) -> None:
+    made = make_facts(ROWS[:1], tokenizer=tokenizer, format=load_host().formats["alpaca"], sequence_len=9)
+    assert head_of(made.train[0]).endswith("left out: too long")
+
+
+def test_histogram() -> None:
+    drawn = histogram([1, 2, 2, 100], title="tokens <b>")
+    assert drawn.count("<rect") == 30
+    assert "<b>" not in drawn
+    assert "half of them at 2 or less" in drawn
+    assert histogram([], title="nothing") == ""
+    assert histogram([0, 0], title="nothing but 0").count("<rect") == 30
+
+
+def report_on(facts: DataFacts) -> AuditReport:
+    odd = Finding("2 rows are odd & <b>bold</b>", ["train.jsonl:5", "train.jsonl:30"], help="look")
+    private = Finding("1 row is private", ["train.jsonl:9"], private=True)
+    return audit([CheckPlan(DataCheck("odd", lambda facts, options: [odd, private]), "warn")], facts)
+
+
+def test_the_page_is_self_contained_and_its_data_cannot_break_out(tokenizer: Any) -> None:
+    rows = [*ROWS[:8], {"instruction": "secret-word", "output": "b"}, {"instruction": "</script><b>", "output": "b"}]
+    facts = make_facts(rows, tokenizer=tokenizer, format=load_host().formats["alpaca"])
+    page = data_page(facts, report_on(facts), "recipe.yml", tokenizer)
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#row-)|url\(|@import|https?://""", page.split('id="data"')[0])
+    assert "<b>bold</b>" not in page
+    embedded = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert embedded is not None
+    shown = json.loads(embedded.group(1))["rows"]
+    assert [row["place"] for row in shown][:1] == ["train.jsonl:5"]
+    # what a check marks as private is counted, and not put on the page
+    assert "secret-word" not in page
+    assert len(shown) == 9
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+@pytest.mark.parametrize(
+    ("width", "hash", "click", "expected"), [(1200, "", "all", 25), (400, "", "problems", 2), (400, "#row-38", "", 39)]
+)
+def test_the_page_works_in_a_browser(
+    tmp_path: Path, facts: DataFacts, tokenizer: Any, width: int, hash: str, click: str, expected: int
+) -> None:
+    page = data_page(facts, report_on(facts), "recipe.yml", tokenizer)
+    script = f"<script>document.querySelector('[data-filter={click}]').click()</script></body>"
+    path = tmp_path / "data.html"
+    path.write_text(page.replace("</body>", script) if click else page, encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--dump-dom"]
+    flags += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"]
+    result = subprocess.run(
+        [str(BROWSER), *flags, path.as_uri() + hash], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert result.stdout.count("<article") == expected
+    assert 'class="piece t s"' in result.stdout
+    assert "CONSOLE" not in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([{"question": "a", "answer": "b"}], ["    field_instruction: question", "    field_output: answer"]),
+        ([{"conversations": [{"from": "human", "value": "a"}]}], ["    field_messages: conversations"]),
+        ([{"text": "a"}], ["    type: completion"]),
+        ([{"input_ids": [1, 2], "labels": [1, 2]}], ["    type: pretokenised"]),
+        ([{"instruction": "a", "output": "b", "chosen": "c", "rejected": "d"}], ["the rows also hold chosen and"]),
+        ([{"x": "a", "y": "b"}], ["no format is plain to see: choose the type that fits these fields"]),
+        ([{"text": "a"}] * 3 + [{"messages": [{"role": "user", "content": "a"}]}], ["this fits 3 of the 4 rows"]),
+    ],
+)
+def test_a_proposal_for_a_bare_file(tmp_path: Path, rows: list[Any], expected: list[str]) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    lines = propose_recipe(path)
+    for start in expected:
+        assert any(line.startswith(start) for line in lines), lines

@@ -1,0 +1,93 @@
+"""`tunesmith data` from the command line, on a recipe and on a bare file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.cli import main
+from core.testing.recipes import ALPACA_ROWS, write_tiny_recipe
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def data(*arguments: object) -> int:
+    return main(["data", *map(str, arguments)])
+
+
+def test_a_recipe(here: Path, tiny_model: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = write_tiny_recipe(here, tiny_model)
+    monkeypatch.setattr("core.models.load_base", lambda plan: pytest.fail("the model was loaded"))
+    assert data(recipe, "--row", "2", "--dump", "out.jsonl", "--html", "out.html") == 0
+    out = capsys.readouterr().out
+    assert "train train.jsonl" in out
+    assert "warning: too_few: only 12 examples to train on" in out
+    assert "── train.jsonl:2 (row 2): " in out
+    assert out.count("⟦no<|im_end|>⟧") == 1
+    assert len((here / "out.jsonl").read_text(encoding="utf-8").splitlines()) == 12
+    assert "train.jsonl:12 (row 12): " in (here / "out.html").read_text(encoding="utf-8")
+    assert not (here / "out").exists()
+
+
+def test_what_stops_a_run_is_said_last(here: Path, tiny_model: Path, capsys: Captured) -> None:
+    values = {"evaluation": {"datasets": [{"path": "test.jsonl", "type": "alpaca"}]}}
+    recipe = write_tiny_recipe(here, tiny_model, values, held_out=ALPACA_ROWS[:2])
+    assert data(recipe, "--grep", "IS 4 EVEN") == 2
+    captured = capsys.readouterr()
+    assert "Is 4 even?" in captured.out
+    assert captured.err.startswith("error: 2 of 2 evaluation items are in the training data too")
+    assert "set data_checks: {leakage: warn}" in captured.err
+    assert data(recipe, "--set", "data_checks.leakage=warn", "--samples", "0") == 0
+    assert "warning: leakage: 2 of 2 evaluation items" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--row", "99"], "there is no row '99'"),
+        (["--html", "no/such/out.html"], "there is no folder 'no/such'"),
+        (["--set", "data_checks.leakge=warn"], "did you mean 'leakage'"),
+    ],
+)
+def test_mistakes(here: Path, tiny_model: Path, capsys: Captured, arguments: list[str], said: str) -> None:
+    assert data(write_tiny_recipe(here, tiny_model), *arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_bare_file(here: Path, capsys: Captured) -> None:
+    (here / "rows.csv").write_text("question,answer\nIs it?,yes\n", encoding="utf-8")
+    assert data("rows.csv") == 0
+    assert "    type: alpaca\n    field_instruction: question\n    field_output: answer\n" in capsys.readouterr().out
+
+
+def with_bad_rows(here: Path, tiny_model: Path, bad: int, **values: Any) -> Path:
+    recipe = write_tiny_recipe(here, tiny_model, values)
+    lines = [json.dumps(dict(ALPACA_ROWS[0], input=f"Is {n} even?")) for n in range(40)]
+    (here / "train.jsonl").write_text("".join(f"{line}\n" for line in ["{broken"] * bad + lines), encoding="utf-8")
+    return recipe
+
+
+def test_bad_rows_are_skipped_on_request(here: Path, tiny_model: Path, capsys: Captured) -> None:
+    recipe = with_bad_rows(here, tiny_model, 2, on_bad_row="skip")
+    assert data(recipe, "--row", "3", "--dump", "out.jsonl") == 0
+    out = capsys.readouterr().out
+    assert "warning: train.jsonl: skipped 2 of 42 rows that cannot be used\n  train.jsonl:1: not valid JSON" in out
+    assert "── train.jsonl:3 (row 3)" in out
+    assert json.loads((here / "out.jsonl").read_text(encoding="utf-8").splitlines()[0])["row"] == 3
+    assert data(recipe, "--set", "on_bad_row=raise") == 2
+    assert "2 of 42 rows of train.jsonl cannot be used" in capsys.readouterr().err
+
+
+def test_too_many_bad_rows_are_refused(here: Path, tiny_model: Path, capsys: Captured) -> None:
+    assert data(with_bad_rows(here, tiny_model, 3, on_bad_row="skip")) == 2
+    assert "max_bad_rows lets 5% be skipped, these are 7.0%" in capsys.readouterr().err
+    assert data(with_bad_rows(here, tiny_model, 3, on_bad_row="skip", max_bad_rows=0.1)) == 0
