@@ -92,6 +92,7 @@ class MetricsCallback(TrainerCallback):
 
     def __init__(self, output_dir: Path, *, resumed_step: int = 0) -> None:
         self.file = output_dir / METRICS_FILE
+        self.writes = True
         self.history: list[dict[str, Any]] = []
         if self.file.exists():
             # steps after the checkpoint are trained anew, and must not be there twice
@@ -108,9 +109,14 @@ class MetricsCallback(TrainerCallback):
             return
         record = {name: values[name] for name in METRICS if name in values}
         self.history.append(record)
-        if is_main():
-            with self.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+        if is_main() and self.writes:
+            try:
+                with self.file.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(record) + "\n")
+            except OSError as error:
+                # hours of training are worth more than this file; run.json gets the same records at the end
+                self.writes = False
+                say(f"warning: {self.file} cannot be written, and ends here: {error.strerror or error}")
 
 
 def _records(file: Path) -> list[dict[str, Any]]:

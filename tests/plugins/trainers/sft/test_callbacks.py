@@ -72,3 +72,15 @@ def test_a_record_in_the_middle_that_cannot_be_read_is_named(
     (tmp_path / "metrics.jsonl").write_text('nonsense\n{"step": 2, "loss": 1.0}\n')
     assert MetricsCallback(tmp_path, resumed_step=2).history == [{"step": 2, "loss": 1.0}]
     assert "metrics.jsonl:1 is no JSON and is left out" in capsys.readouterr().out
+
+
+def test_metrics_that_cannot_be_written_are_told_once_and_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = MetricsCallback(tmp_path)
+    metrics.file.unlink()
+    metrics.file.mkdir()
+    for step in (1, 2):
+        metrics.on_log(None, SimpleNamespace(global_step=step), None, {"loss": 1.0})
+    assert [record["step"] for record in metrics.history] == [1, 2]
+    assert capsys.readouterr().out.count("metrics.jsonl cannot be written, and ends here: Is a directory") == 1
