@@ -24,7 +24,9 @@ def export_schema(host: Host) -> Schema:
     for path, kind in ITEM_LISTS.items():
         schema = replaced(schema, path, lambda old, kind=kind: {**old, "items": _branches(old["items"], host, kind)})
     cleaned: Schema = _nullable(_without_marks(schema))
-    return cleaned
+    # what a recipe leaves out may stand in the one it extends
+    needed = {"if": {"not": {"required": ["extends"]}}, "then": {"required": cleaned.pop("required")}}
+    return {**cleaned, **needed}
 
 
 def schema_text(host: Host) -> str:
