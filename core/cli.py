@@ -26,7 +26,20 @@ from core.sharing.packages import looks_packaged
 if TYPE_CHECKING:
     from core.recipe import Recipe
 
-COMMANDS = ("run", "launch", "check", "data", "show", "diff", "recipes", "plugins", "schema", "report", "reproduce", "new")
+COMMANDS = (
+    "run",
+    "launch",
+    "check",
+    "data",
+    "show",
+    "diff",
+    "recipes",
+    "plugins",
+    "schema",
+    "report",
+    "reproduce",
+    "new",
+)
 USER_ERROR = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141

@@ -53,7 +53,7 @@ def loggers() -> list[Logger]:  # type: ignore[empty-body]
 
 @hookspec
 def data_checks() -> list[DataCheck]:  # type: ignore[empty-body]
-    """Checks of the data, made on every run before anything heavy starts; a recipe sets their level by `data_checks`."""
+    """Checks of the data, made before anything heavy starts; a recipe sets their level by `data_checks`."""
 
 
 @hookspec

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from core.data import prepare
 from core.evaluation import evaluate
-from core.lock import take_lock, write_lock
 from core.hub import publish, refuse_upload
+from core.lock import take_lock, write_lock
 from core.models import load_tokenizer, save_model
 from core.output import claim_output_dir, refuse_existing_run
 from core.processes import start_processes

@@ -19,9 +19,9 @@ class ForeignKeys:
     def keys(self) -> dict[str, dict[str, Any]]:
         """Key (`datasets[].key` inside data sets, `plugins[].name` for plugins) -> `effect`, `note` and `use`.
 
-        effect: `acts` (does what it does there), `none` (known, changes nothing here), `dead` (changes nothing in axolotl
-        either), `unsupported` (would change what is learnt), `job` (asks for another kind of training). harmless:
-        entries of a map with a note each, with which alone the key changes nothing.
+        effect: `acts` (does what it does there), `none` (known, changes nothing here), `dead` (changes nothing in
+        axolotl either), `unsupported` (would change what is learnt), `job` (asks for another kind of training).
+        harmless: entries of a map with a note each, with which alone the key changes nothing.
         """
         return dict(load_fragment("axolotl-keys"))
 

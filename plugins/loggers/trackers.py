@@ -108,7 +108,5 @@ def check_recipe(recipe: Recipe) -> list[Problem]:
         problem = _missing(name) if wanted(name, recipe) else None
         if problem is not None:
             key = next((switch for switch in switches if switch in recipe), "report_to")
-            found.append(
-                Problem(problem.message, key=(key,), help=problem.help, severity="warning", blocks_run=True)
-            )
+            found.append(Problem(problem.message, key=(key,), help=problem.help, severity="warning", blocks_run=True))
     return found

@@ -63,7 +63,7 @@ def make_muon(model: torch.nn.Module, arguments: TrainingArguments) -> MuonWithA
     matrices = [parameter for parameter in trained if parameter.ndim == 2 and id(parameter) not in apart]
     chosen = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in trained if id(parameter) not in chosen]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [one for one in others if one.ndim >= 2]},
         {"params": [one for one in others if one.ndim < 2], "weight_decay": 0.0},  # norms and biases do not decay
     ]
