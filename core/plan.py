@@ -160,6 +160,11 @@ def _resume_from(recipe: Recipe, output_dir: Path, resume: str | None, *, overwr
     if not asked:
         return None
     if asked in (LATEST, True, "true"):
+        if not automatic and not any(output_dir.glob("checkpoint-*")):
+            raise UserError(
+                f"no checkpoint in {str(output_dir)!r} to resume from",
+                help="leave --resume (or resume_from_checkpoint) out to start anew",
+            )
         return output_dir
     folder = Path(asked).expanduser().absolute()
     if not folder.is_dir():

@@ -41,7 +41,10 @@ def report_page(values: Mapping[str, Any], predictions: Sequence[Mapping[str, An
 
 
 def deciding_metric(values: Mapping[str, Any]) -> str | None:
-    """The metric by which an item counts as right or wrong: the first that is a share."""
+    """The metric by which an item counts as right or wrong: the one that decided, else the first that is a share."""
+    decided = values["verdict"].get("metric")
+    if decided in values["metrics"] and values["metrics"][decided]["unit"] == "share":
+        return str(decided)
     return next((name for name, about in values["metrics"].items() if about["unit"] == "share"), None)
 
 

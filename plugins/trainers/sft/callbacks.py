@@ -34,6 +34,8 @@ METRICS = (
     "tokens_per_second",
     "eval_seconds",
 )
+# Ctrl-C, a scheduler, and a terminal that was closed
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_KEYSTROKE_SECONDS = 1.0  # a terminal and a launcher both pass on one Ctrl-C
 
 
@@ -208,7 +210,7 @@ def remaining(start: tuple[int, float], step: int, steps: int) -> str:
 
 @contextmanager
 def stop_on_signal(trainer: SFTTrainer) -> Iterator[None]:
-    """Within: a first Ctrl-C (or SIGTERM) makes the trainer stop after the current step, a second one stops at once."""
+    """Within: a first Ctrl-C (or other stop signal) stops the trainer after the current step, a second one at once."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread can receive signals
         return
@@ -226,7 +228,7 @@ def stop_on_signal(trainer: SFTTrainer) -> Iterator[None]:
         elif number == signal.SIGINT and now - asked_at > SAME_KEYSTROKE_SECONDS:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
     try:
         yield
     finally:

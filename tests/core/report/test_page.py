@@ -11,7 +11,7 @@ import pytest
 
 from core.report.card import model_card
 from core.report.chart import _ticks, line_chart
-from core.report.page import loss_chart, report_page
+from core.report.page import deciding_metric, loss_chart, report_page
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -96,3 +96,12 @@ def test_the_page_works_in_a_browser(
     assert dom.count("<article>") == expected
     assert f">{expected} of 4 items<" in dom
     assert "CONSOLE" not in result.stderr, result.stderr
+
+
+def test_an_item_is_right_by_the_metric_that_decided(values: dict[str, Any]) -> None:
+    values["metrics"] = {"token_f1": {"unit": "share"}, "accuracy": {"unit": "share"}, "latency": {"unit": "seconds"}}
+    assert deciding_metric(values) == "token_f1"
+    values["verdict"]["metric"] = "accuracy"
+    assert deciding_metric(values) == "accuracy"
+    values["verdict"]["metric"] = "latency"
+    assert deciding_metric(values) == "token_f1"
