@@ -81,6 +81,7 @@ def _read_json_lines(path: Path, name: str) -> Iterator[SourceRow]:
 
 
 def _row_of_line(text: str, place: str) -> SourceRow:
+    text = text.rstrip("\r\n")  # else a cut-off row's column is counted from the line after it
     try:
         return _checked(json.loads(text), place, text)
     except json.JSONDecodeError as error:

@@ -36,6 +36,12 @@ def test_bad_lines_are_yielded_with_their_problem(in_tmp_path: Path) -> None:
     assert [row.place for row in rows] == [f"data.jsonl:{line}" for line in range(1, 7)]
 
 
+def test_a_cut_off_line_names_the_column_where_it_ends(in_tmp_path: Path) -> None:
+    path = in_tmp_path / "data.jsonl"
+    path.write_bytes(b'{"a": 1, "b": \r\n{"a": 2}\n')
+    assert [row.problem for row in read(path, "jsonl")] == ["not valid JSON: expecting value at column 15", None]
+
+
 def _message(text: str) -> str:
     try:
         json.loads(text)
