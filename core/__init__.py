@@ -10,22 +10,9 @@ from typing import TYPE_CHECKING, Any
 from core.audit.facts import CheckedExample, DataCheck, DataFacts, Finding
 from core.errors import DataError, PluginError, Position, Problem, RecipeError, RowError, UserError
 from core.hookspecs import hookimpl
+from core.results import Generation, TrainResult
 from core.schema_files import load_fragment
-from core.types import (
-    Adapter,
-    Data,
-    DatasetFormat,
-    Evaluator,
-    Example,
-    Generation,
-    Item,
-    Logger,
-    Plan,
-    Segment,
-    Trainer,
-    Training,
-    TrainResult,
-)
+from core.types import Adapter, Data, DatasetFormat, Evaluator, Example, Item, Logger, Plan, Segment, Trainer, Training
 
 if TYPE_CHECKING:
     from core.models import load_base, load_tokenizer

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from core import hookspecs, types
+from core import hookspecs, results, types
 from core.audit import facts
 from core.host import GROUP, Host, load_host
 from core.types import Schema
@@ -32,7 +32,7 @@ COMPONENTS = (
     types.Example,
     types.Item,
     types.Training,
-    types.TrainResult,
+    results.TrainResult,
 )
 
 

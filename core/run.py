@@ -10,7 +10,8 @@ from core.models import load_tokenizer, save_model
 from core.output import claim_output_dir, refuse_existing_run
 from core.processes import start_processes
 from core.report import write_report
-from core.types import Plan, RunReport
+from core.results import RunReport
+from core.types import Plan
 
 
 def run(plan: Plan) -> RunReport:

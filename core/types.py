@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from core.host import Host
     from core.lock import Lock
     from core.recipe import Recipe
+    from core.results import TrainResult
 
     Tokenizer = PreTrainedTokenizerBase
     Module = torch.nn.Module
@@ -250,9 +251,6 @@ class Plan:
     lock: Lock | None = None
 
 
-# ---------------------------------------------------------------- results
-
-
 @dataclass(frozen=True)
 class Data:
     """Prepared data. `train` and `val` hold columns `input_ids` and `labels` (equal length, -100 = not trained) plus
@@ -269,68 +267,3 @@ class Data:
         from core.data.batches import padded_batches
 
         return padded_batches(self.train, micro_batch_size, self.pad_token_id)
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What training did. losses: mean loss per trained token of each logged step, in nats. tokens: trained tokens seen.
-    history: the logged records (step, loss, learning_rate, ...). stopped: None, or why training ended early."""
-
-    model: Module
-    losses: Sequence[float]
-    steps: int = 0
-    seconds: float = 0.0
-    tokens: int = 0
-    parameters_trained: int = 0
-    parameters_total: int = 0
-    peak_bytes: int = 0
-    history: Sequence[Mapping[str, Any]] = ()
-    stopped: str | None = None
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One generated answer. text: without the end-of-turn mark. tokens: how many. stopped: it ended by itself."""
-
-    text: str
-    tokens: int
-    stopped: bool
-
-
-@dataclass(frozen=True)
-class MetricResult:
-    """One metric of one column. value: the compared figure; summary: all figures; interval: 95 % interval of `value`
-    or None; scores: one per item in item order, None where the metric does not apply."""
-
-    value: float | None
-    summary: Mapping[str, float]
-    interval: tuple[float, float] | None
-    scores: Sequence[float | None]
-    n: int
-
-
-@dataclass(frozen=True)
-class ColumnReport:
-    """One scored column: an answer per item, the metrics, and facts to state beside them (dtype, quantisation, merged,
-    seconds spent, tokens per answer, the prompt's form)."""
-
-    name: str
-    generations: Sequence[Generation]
-    metrics: Mapping[str, MetricResult]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class EvalReport:
-    """The scored columns by name, in the recipe's order."""
-
-    columns: Mapping[str, ColumnReport] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """The finished run: the content of `run.json`, and where the files lie."""
-
-    values: Mapping[str, Any]
-    output_dir: Path
-    exit_code: int = 0

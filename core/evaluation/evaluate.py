@@ -25,7 +25,8 @@ from core.evaluation.metrics import score_column
 from core.evaluation.partial import save_partial
 from core.evaluation.prompts import Prompts, few_shot, zero_shot
 from core.processes import gather_objects, is_main
-from core.types import ColumnPlan, ColumnReport, Data, EvalReport, Generation, Item, MetricResult, Plan
+from core.results import ColumnReport, EvalReport, Generation, MetricResult
+from core.types import ColumnPlan, Data, Item, Plan
 
 if TYPE_CHECKING:
     from core.types import Module, Tokenizer

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from core.errors import DataError
 from core.evaluation.greedy import Decoder, greedy, innermost, share_prefix
 from core.processes import gather_objects, rank, world_size
-from core.types import Generation, Item, Plan
+from core.results import Generation
+from core.types import Item, Plan
 
 if TYPE_CHECKING:
     from core.types import Module, Tokenizer

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from core.errors import UserError
 from core.evaluation.statistics import bootstrap, interval_of
-from core.types import Generation, Item, MetricPlan, MetricResult, Options
+from core.results import Generation, MetricResult
+from core.types import Item, MetricPlan, Options
 
 Facts = Mapping[str, Mapping[int, Mapping[str, float]]]
 Summarise = Callable[[Sequence[dict[str, float]], Options], dict[str, float]]

@@ -7,7 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.types import Generation, Item
+from core.results import Generation
+from core.types import Item
 
 
 def save_partial(folder: Path, column: str, generations: Sequence[Generation], items: Sequence[Item]) -> Path:

@@ -15,7 +15,8 @@ from core.evaluation.statistics import (
     newcombe_paired,
     permutation,
 )
-from core.types import ColumnReport, Item, MetricPlan, Plan
+from core.results import ColumnReport
+from core.types import Item, MetricPlan, Plan
 
 TUNED = "tuned"
 CLOSED_SET = 1000  # more different answers than this are no set of labels to guess from

@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from core.results import ColumnReport, EvalReport, MetricResult, TrainResult
 from core.secrets import without_secrets
 from core.sharing.variables import hide
-from core.types import ColumnReport, Data, EvalReport, MetricResult, Plan, TrainResult
+from core.types import Data, Plan
 
 FORMAT_VERSION = 1
 

@@ -16,7 +16,8 @@ from core.report.card import model_card
 from core.report.page import report_page
 from core.report.table import say_table
 from core.report.values import prediction_lines, run_values
-from core.types import Data, EvalReport, Plan, RunReport, TrainResult
+from core.results import EvalReport, RunReport, TrainResult
+from core.types import Data, Plan
 
 
 def write_report(plan: Plan, data: Data, before: EvalReport, trained: TrainResult, after: EvalReport) -> RunReport:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.host import Host
+from core.results import TrainResult
 from core.testing.failure import require
-from core.types import Logger, Plan, TrainResult
+from core.types import Logger, Plan
 
 if TYPE_CHECKING:
     import torch

@@ -275,7 +275,8 @@ def test_every_problem_of_a_recipe_is_shown_and_nothing_is_written(
 def test_a_run_ends_with_the_code_of_its_report(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core.types import Plan, RunReport
+    from core.results import RunReport
+    from core.types import Plan
 
     plans: list[Plan] = []
 
@@ -296,7 +297,7 @@ def test_a_run_ends_with_the_code_of_its_report(
 def test_warnings_are_said_once(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from core.types import RunReport
+    from core.results import RunReport
 
     story = ModuleType("core.run")
     story.run = lambda plan: RunReport({}, plan.output_dir)  # type: ignore[attr-defined]

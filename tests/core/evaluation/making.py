@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from core.host import Host
+from core.results import ColumnReport, Generation, MetricResult
 from core.testing.recipes import tiny_plan
-from core.types import ColumnReport, Evaluator, Generation, Item, MetricPlan, MetricResult, Plan
+from core.types import Evaluator, Item, MetricPlan, Plan
 
 
 def make_item(reference: str = "yes", *, index: int = 0, prompt: str = "Is 2 even?", row: Any = None) -> Item:

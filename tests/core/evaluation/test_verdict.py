@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from core.evaluation.verdict import baselines, compare, verdict
-from core.types import ColumnReport, EvaluationPlan, Evaluator, MetricPlan
+from core.results import ColumnReport
+from core.types import EvaluationPlan, Evaluator, MetricPlan
 from tests.core.evaluation.making import exact, make_column, make_items, make_metric
 
 ACCURACY = make_metric(Evaluator("accuracy", exact))

@@ -8,7 +8,8 @@ import jsonschema
 
 from core import load_fragment
 from core.report.values import _finite, prediction_lines, without_secrets
-from core.types import ColumnReport, EvalReport, Evaluator, MetricResult
+from core.results import ColumnReport, EvalReport, MetricResult
+from core.types import Evaluator
 from tests.core.evaluation.making import exact, make_answer, make_items, make_metric
 from tests.core.plans import make_test_data, make_test_plan
 

@@ -1,0 +1,76 @@
+"""What the stages of a run hand on at their end: what was trained, what was answered, how it was scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from core.types import Module
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training did. losses: mean loss per trained token of each logged step, in nats. tokens: trained tokens seen.
+    history: the logged records (step, loss, learning_rate, ...). stopped: None, or why training ended early."""
+
+    model: Module
+    losses: Sequence[float]
+    steps: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    parameters_trained: int = 0
+    parameters_total: int = 0
+    peak_bytes: int = 0
+    history: Sequence[Mapping[str, Any]] = ()
+    stopped: str | None = None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generated answer. text: without the end-of-turn mark. tokens: how many. stopped: it ended by itself."""
+
+    text: str
+    tokens: int
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """One metric of one column. value: the compared figure; summary: all figures; interval: 95 % interval of `value`
+    or None; scores: one per item in item order, None where the metric does not apply."""
+
+    value: float | None
+    summary: Mapping[str, float]
+    interval: tuple[float, float] | None
+    scores: Sequence[float | None]
+    n: int
+
+
+@dataclass(frozen=True)
+class ColumnReport:
+    """One scored column: an answer per item, the metrics, and facts to state beside them (dtype, quantisation, merged,
+    seconds spent, tokens per answer, the prompt's form)."""
+
+    name: str
+    generations: Sequence[Generation]
+    metrics: Mapping[str, MetricResult]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """The scored columns by name, in the recipe's order."""
+
+    columns: Mapping[str, ColumnReport] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """The finished run: the content of `run.json`, and where the files lie."""
+
+    values: Mapping[str, Any]
+    output_dir: Path
+    exit_code: int = 0
