@@ -93,7 +93,7 @@ def _fit_list(schema: Schema, entries: list[Any], host: Host, kind: ItemList) ->
 
 def _fit_item(shared: Schema, entry: Any, host: Host, kind: ItemList) -> Schema:
     if not isinstance(entry, Mapping):
-        return {"type": "object"}
+        return {"type": "object", "required": shared.get("required", [])}
     component = find_component(host, kind.table, entry.get("type"))
     if component is None:
         # the unknown (or missing) type is the one thing to say: what its options are cannot be known

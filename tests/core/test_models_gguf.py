@@ -168,8 +168,9 @@ def test_a_conversion_that_fails_leaves_nothing_behind(
 @pytest.mark.parametrize("content", [b"GGUF", b"not a model at all" * 100])
 def test_a_file_that_is_no_gguf_is_explained(content: bytes, cache: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.gguf").write_bytes(content)
-    with pytest.raises(UserError, match=r"GGUF file '.*bad.gguf' cannot be loaded"):
+    with pytest.raises(UserError, match=r"GGUF file '.*bad.gguf' cannot be loaded") as caught:
         load_tokenizer(make_model_plan(tmp_path, tmp_path / "bad.gguf"))
+    assert "a whole GGUF model" in str(caught.value.help)
 
 
 @needs_gguf

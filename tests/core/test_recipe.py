@@ -216,5 +216,6 @@ def test_a_missing_file_lists_the_recipes_beside_it(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="this is a folder"):
+    with pytest.raises(RecipeError, match="this is a folder") as caught:
         load_recipe(tmp_path)
+    assert caught.value.problems[0].help == "name a .yml file; this folder has none"
