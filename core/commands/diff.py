@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from core.sharing.resolved import Leaf
     from core.types import KeyPath
 
+WIDEST = 100  # a longer value does not push the origins of the others aside
 HELP = "compare two recipes by what takes effect, defaults included; ends with 0 for no difference, else 1"
 EXAMPLE = "tunesmith diff recipes/llama-lora.yml recipes/llama-qlora.yml"
 
@@ -37,10 +38,11 @@ def execute(args: argparse.Namespace) -> int:
         shown = [(sign, *_told(leaf)) for sign, leaf in (("-", first.get(path)), ("+", second.get(path)))]
         alike = shown[0][1] == shown[1][1]
         texts = [
-            (sign, _cut(f"{text} = {leaf.effect}" if alike and leaf and _is_path(leaf) else text), origin)
+            (sign, f"{text} = {leaf.effect}" if alike and leaf and _is_path(leaf) else text, origin)
             for (sign, text, origin), leaf in zip(shown, (first.get(path), second.get(path)), strict=True)
         ]
-        width = max(len(text) for _, text, _ in texts)
+        # never cut: two long texts may differ at their ends
+        width = max((len(text) for _, text, _ in texts if len(text) <= WIDEST), default=0)
         for sign, text, origin in texts:
             print(f"  {sign} {text:<{width}}  # {origin}" if origin else f"  {sign} {text}")
     if different:
@@ -74,7 +76,3 @@ def _told(leaf: Leaf | None) -> tuple[str, str]:
     from core.commands.show import one_line
 
     return (one_line(leaf.shown), leaf.origin) if leaf else ("(not set)", "")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 100 else f"{text[:99]}…"
