@@ -1,6 +1,6 @@
 """Full, LoRA and QLoRA on one model, one data set and one recipe: what each trains and what it costs.
 
-    python benchmarks/approaches.py [--quick] [--json FILE]
+    python benchmarks/approaches.py [--quick | --steps N] [--json FILE]
 
 Runs the quickstart's recipe three times, one process after the other, and prints the table of docs/approaches.md.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "quickstart.yml"
-SHARED = ["num_epochs=1", "evaluation.compare=[tuned]"]
+SHARED = ["num_epochs=1", "evaluation.compare=[tuned]", "evaluation.latency_sample=1", "test_datasets=null"]
 # rates: the usual starting points for each approach at this size; a full run needs a smaller one than an adapter
 APPROACHES = {
     "full": ["adapter=null", "learning_rate=1e-4"],
@@ -29,13 +29,15 @@ APPROACHES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="4 steps and 4 items each: does it run?")
+    parser.add_argument("--steps", type=int, help="optimizer steps of each run (default: one pass over the data)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     figures = {}
     for name, settings in APPROACHES.items():
         with tempfile.TemporaryDirectory() as folder:
-            quick = ["max_steps=4", "evaluation.limit=4"] if arguments.quick else []
-            figures[name] = run([*SHARED, *settings, *quick, f"output_dir={folder}/run"], Path(folder) / "run")
+            limits = [f"max_steps={arguments.steps}"] if arguments.steps else []
+            limits = ["max_steps=4", "evaluation.limit=4"] if arguments.quick else limits
+            figures[name] = run([*SHARED, *settings, *limits, f"output_dir={folder}/run"], Path(folder) / "run")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(table(figures))
