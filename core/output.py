@@ -36,7 +36,13 @@ def refuse_existing_run(plan: Plan) -> None:
     Called before the processes meet, so that no rank can mistake the first file of this run for an earlier one.
     """
     folder = plan.output_dir
-    if folder.exists() and not folder.is_dir():
+    try:
+        in_the_way = folder.exists() and not folder.is_dir()
+    except OSError as error:  # a name too long, or a folder on the way that may not be entered
+        raise UserError(
+            f"output_dir {str(folder)!r} cannot be used: {error.strerror}", help="choose another output_dir"
+        ) from error
+    if in_the_way:
         raise UserError(f"output_dir {str(folder)!r} is a file", help="choose another output_dir")
     # a lock alone is what training leaves that ended before its first step
     existing = [entry for entry in run_files(folder) if entry.name != "recipe.lock.yml"]

@@ -75,6 +75,11 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
         claim(OutputPlan(tmp_path / "out"))
 
 
+def test_a_name_that_no_file_system_takes_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be used: File name too long"):
+        claim(OutputPlan(tmp_path / ("x" * 300)))
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
