@@ -129,3 +129,21 @@ def test_what_is_missing_here_is_a_warning_for_check_and_an_error_for_a_run(host
     with pytest.raises(RecipeError, match=r"no such file: 'deepspeed_configs/zero2\.json'") as caught:
         make_plan(recipe, host)
     assert {problem.severity for problem in caught.value.problems} == {"error"}
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "meant"),
+    [
+        ("fsdp_config: {reshard_after_forwrd: true}", "reshard_after_forwrd", "reshard_after_forward"),
+        ("fsdp_config: {fsdp_ofload_params: true}", "fsdp_ofload_params", "fsdp_offload_params"),
+        ("gradient_checkpointing_kwargs: {use_reentrantt: false}", "use_reentrantt", "use_reentrant"),
+    ],
+)
+def test_a_misspelt_setting_inside_a_map_is_an_error(
+    line: str, name: str, meant: str, host: Host, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.yml"
+    path.write_text(SFT + "gradient_checkpointing: true\n" + line + "\n", encoding="utf-8")
+    (problem,) = [problem for problem in check_recipe(load_recipe(path), host) if problem.severity == "error"]
+    assert problem.message == f"unknown key {name!r} in {line.partition(':')[0]!r}"
+    assert problem.help is not None and meant in problem.help
