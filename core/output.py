@@ -44,6 +44,10 @@ def refuse_existing_run(plan: Plan) -> None:
         ) from error
     if in_the_way:
         raise UserError(f"output_dir {str(folder)!r} is a file", help="choose another output_dir")
+    if folder.resolve() in (Path(folder.anchor), Path.home().resolve()):
+        raise UserError(
+            f"output_dir {str(folder)!r} is the root or the home folder", help="choose a folder of its own for the run"
+        )
     # a lock alone is what training leaves that ended before its first step
     existing = [entry for entry in run_files(folder) if entry.name != "recipe.lock.yml"]
     if existing and not plan.overwrite and plan.resume_from is None:

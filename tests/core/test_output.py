@@ -110,3 +110,10 @@ def test_a_recipe_of_the_users_own_is_no_run(tmp_path: Path) -> None:
     claim(OutputPlan(tmp_path))
     claim(OutputPlan(tmp_path, overwrite=True))
     assert (tmp_path / "recipe.yml").exists()
+
+
+@pytest.mark.parametrize("folder", [Path("/"), Path.home(), Path("/tmp/..")])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_root_and_the_home_folder_are_refused(folder: Path, overwrite: bool) -> None:
+    with pytest.raises(UserError, match="is the root or the home folder"):
+        refuse_existing_run(OutputPlan(folder, overwrite=overwrite))
