@@ -146,4 +146,5 @@ def test_a_misspelt_setting_inside_a_map_is_an_error(
     path.write_text(SFT + "gradient_checkpointing: true\n" + line + "\n", encoding="utf-8")
     (problem,) = [problem for problem in check_recipe(load_recipe(path), host) if problem.severity == "error"]
     assert problem.message == f"unknown key {name!r} in {line.partition(':')[0]!r}"
-    assert problem.help is not None and meant in problem.help
+    assert problem.help is not None
+    assert meant in problem.help
