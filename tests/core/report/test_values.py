@@ -15,7 +15,10 @@ from tests.core.plans import make_test_data, make_test_plan
 
 
 def test_the_example_fits_the_schema_of_run_json(values: dict[str, Any]) -> None:
-    jsonschema.Draft202012Validator(load_fragment("run")).validate(values)
+    validator = jsonschema.Draft202012Validator(load_fragment("run"))
+    assert list(validator.iter_errors(values)) == []
+    del values["verdict"]
+    assert [error.message for error in validator.iter_errors(values)] == ["'verdict' is a required property"]
 
 
 def test_secrets_are_masked_and_vocabulary_tokens_are_not() -> None:
