@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from core.commands.arguments import add_overrides
+
 HELP = "find every mistake in a recipe, without loading a model"
 EXAMPLE = "tunesmith check recipes/quickstart.yml --set learning_rate=1e-4"
 
@@ -13,14 +15,7 @@ EXAMPLE = "tunesmith check recipes/quickstart.yml --set learning_rate=1e-4"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the recipe and its overrides to `parser`."""
     parser.add_argument("recipe", type=Path, help="the recipe to check")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="set a key for this check, such as datasets.0.path=my.jsonl (null unsets it); may be repeated",
-    )
+    add_overrides(parser)
 
 
 def execute(args: argparse.Namespace) -> int:

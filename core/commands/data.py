@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.commands.arguments import add_overrides, add_trust_remote_code
 from core.errors import RecipeError, UserError
 
 if TYPE_CHECKING:
@@ -22,23 +23,14 @@ RECIPE_SUFFIXES = (".yml", ".yaml")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to look at, and where to write it."""
     parser.add_argument("target", metavar="RECIPE", type=Path, help="a recipe, or a data file or folder without one")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="override a key, lists by number: --set datasets.0.path=mine.jsonl (may be repeated)",
-    )
+    add_overrides(parser)
     parser.add_argument("--row", metavar="N", help="show row N (from 1), or the row at a place such as train.jsonl:12")
     parser.add_argument("--grep", metavar="TEXT", help="show examples that hold TEXT, in upper or lower case")
     parser.add_argument("--longest", action="store_true", help="show the longest examples")
     parser.add_argument("--samples", metavar="N", type=int, help="show up to N examples (default 3; 0 for none)")
     parser.add_argument("--dump", metavar="FILE", type=Path, help="write ids and labels of every example as JSON lines")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page to look at in a browser")
-    parser.add_argument(
-        "--trust-remote-code", action="store_true", help="allow the model's own Python code to run (off by default)"
-    )
+    add_trust_remote_code(parser)
 
 
 def execute(args: argparse.Namespace) -> int:

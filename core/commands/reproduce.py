@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.commands.arguments import add_overrides, add_trust_remote_code
 from core.commands.run import DRIFT_KINDS
 from core.errors import UserError
 
@@ -32,14 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, and where the new one goes."""
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the output_dir of a finished run")
     parser.add_argument("--output", metavar="DIR", type=Path, help="where the new run goes (RUN_DIR-reproduced)")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="where a file has moved to: --set datasets.0.path=data/train.jsonl (may be repeated)",
-    )
+    add_overrides(parser, "where a file has moved to: --set datasets.0.path=data/train.jsonl (may be repeated)")
     parser.add_argument(
         "--allow-drift",
         choices=DRIFT_KINDS,
@@ -47,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="tell changes of this kind, and run all the same (may be repeated)",
     )
-    parser.add_argument("--trust-remote-code", action="store_true", help="allow the model's own Python code to run")
+    add_trust_remote_code(parser)
 
 
 def execute(args: argparse.Namespace) -> int:

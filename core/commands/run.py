@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.commands.arguments import add_overrides, add_trust_remote_code
 from core.errors import Problem, RecipeError, UserError
 from core.launched import keep_threads_calm, rank_of
 
@@ -27,14 +28,7 @@ DRIFT_KINDS = ("recipe", "model", "data", "tokenizer", "packages", "hardware")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `run`; `launch` takes them too."""
     parser.add_argument("recipe", metavar="RECIPE", type=Path, help="the recipe, a YAML file")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="override a key, lists by number: --set datasets.0.path=mine.jsonl (may be repeated)",
-    )
+    add_overrides(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the run that output_dir already holds")
     parser.add_argument(
         "--resume",
@@ -43,9 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const="latest",
         help="go on from a checkpoint folder, or from the latest one in output_dir",
     )
-    parser.add_argument(
-        "--trust-remote-code", action="store_true", help="allow the model's own Python code to run (off by default)"
-    )
+    add_trust_remote_code(parser)
     parser.add_argument(
         "--locked",
         action="store_true",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from core.recipe import Recipe
 
+from core.commands.arguments import add_overrides
+
 HELP = "print a recipe with its bases and defaults in it, and where each value came from"
 EXAMPLE = "tunesmith show recipes/quickstart.yml --set learning_rate=1e-4"
 
@@ -19,14 +21,7 @@ WIDEST = 72  # a longer line does not move the comments of all others
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the recipe and its overrides to `parser`."""
     parser.add_argument("recipe", metavar="RECIPE", type=Path, help="the recipe: a file, or package:recipe")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="set a key, such as datasets.0.path=my.jsonl (null unsets it); may be repeated",
-    )
+    add_overrides(parser)
 
 
 def execute(args: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from core.lock.environment import foreign_plugins, hardware, packages_taking_par
 from core.lock.hashes import text_hash
 from core.lock.inputs import dotted, inputs
 from core.secrets import without_secrets
+from core.sharing.variables import texts_in
 from core.types import KeyPath, Plan
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def input_paths(plan: Plan) -> dict[KeyPath, str]:
     from core.host import load_host
 
     schema = fit_schema(plan.host or load_host(), plan.recipe.values)
-    texts = _texts(plan.recipe.values, ())
+    texts = texts_in(plan.recipe.values)
     return {path: text for path, text in texts if schema_at(schema, path).get("x-path") is True}
 
 
@@ -97,17 +98,6 @@ def _bases(plan: Plan) -> Iterator[tuple[str, str]]:
                 os.path.relpath(source.file, plan.output_dir) if local else source.file,
                 text_hash(source.text),
             )
-
-
-def _texts(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, Mapping):
-        for key, entry in value.items():
-            yield from _texts(entry, (*path, key))
-    elif isinstance(value, list):
-        for index, entry in enumerate(value):
-            yield from _texts(entry, (*path, index))
 
 
 def _put(values: Any, path: KeyPath, value: Any) -> None:

@@ -32,7 +32,7 @@ def expand(recipe: Recipe, schema: Schema) -> Recipe:
     """
     written: dict[KeyPath, str] = {}
     values = dict(recipe.values)
-    for path, text in marked_texts(recipe):
+    for path, text in _marked_texts(recipe):
         if _schema_at(schema, path).get("x-env") is True and not _refusal(path, text):
             written[path] = text
             _put(values, path, VARIABLE.sub(lambda found: os.environ[found[1]], text))
@@ -43,7 +43,7 @@ def variable_problems(recipe: Recipe, schema: Schema) -> Iterator[Problem]:
     """An error for every variable that is not set, or stands where none is allowed."""
     from core.errors import Problem
 
-    for path, text in marked_texts(recipe):
+    for path, text in _marked_texts(recipe):
         allowed = _schema_at(schema, path)
         name = ".".join(map(str, path))
         if allowed.get("x-env") is True:
@@ -55,9 +55,9 @@ def variable_problems(recipe: Recipe, schema: Schema) -> Iterator[Problem]:
             yield Problem(f"{shown} is not allowed in {name!r}", key=path, at="value", help=help)
 
 
-def marked_texts(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
+def _marked_texts(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     """Every text of the recipe that holds `${` and was not replaced before."""
-    for path, text in _texts(recipe.values, ()):
+    for path, text in texts_in(recipe.values, ()):
         if _MARK in text and path not in recipe.written:
             yield path, text
 
@@ -121,15 +121,16 @@ def _hidden(value: Any, forms: list[tuple[re.Pattern[str], str]]) -> Any:
     return [_hidden(entry, forms) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
-def _texts(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+def texts_in(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Every text inside `value`, with its key path below `path`."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, Mapping):
         for key, entry in value.items():
-            yield from _texts(entry, (*path, key))
+            yield from texts_in(entry, (*path, key))
     elif isinstance(value, list):
         for index, entry in enumerate(value):
-            yield from _texts(entry, (*path, index))
+            yield from texts_in(entry, (*path, index))
 
 
 def _schema_at(schema: Schema, path: KeyPath) -> Schema:
