@@ -9,6 +9,7 @@ from typing import Any
 
 from core.audit.plan import planned_checks
 from core.check import check_recipe, item_options, resolve_defaults
+from core.check.columns import COMPARE, columns_of, gates_of, metric_names
 from core.check.paths import resolve_input_path
 from core.errors import Problem, RecipeError, UserError
 from core.host import Host
@@ -115,29 +116,37 @@ def _evaluation(recipe: Recipe, host: Host) -> EvaluationPlan:
     return EvaluationPlan(
         datasets=datasets,
         metrics=_metrics(recipe, host, settings.get("metrics") or [{"type": "accuracy"}, {"type": "latency"}]),
-        columns=tuple(_column(entry) for entry in settings.get("compare") or ["base", {"prompted": {}}, "tuned"]),
+        columns=_columns(recipe, settings.get("compare") or ["base", {"prompted": {}}, "tuned"]),
+        gates=gates_of(settings.get("gates") or {}),
         **chosen,
     )
 
 
 def _metrics(recipe: Recipe, host: Host, entries: Sequence[Mapping[str, Any]]) -> tuple[MetricPlan, ...]:
     """The requested metrics; the second of a type is called `type-2`, and so on."""
-    seen: dict[str, int] = {}
     metrics = []
-    for index, entry in enumerate(entries):
+    for index, (name, entry) in enumerate(zip(metric_names(entries), entries, strict=True)):
         evaluator = host.evaluators[entry["type"]]
-        seen[evaluator.name] = seen.get(evaluator.name, 0) + 1
-        name = evaluator.name if seen[evaluator.name] == 1 else f"{evaluator.name}-{seen[evaluator.name]}"
         options = item_options(evaluator.options_schema, entry, recipe, ("evaluation", "metrics", index))
         metrics.append(MetricPlan(name, evaluator, options))
     return tuple(metrics)
 
 
-def _column(entry: str | Mapping[str, Any]) -> ColumnPlan:
-    if isinstance(entry, str):
-        return ColumnPlan(entry)
-    ((name, options),) = entry.items()
-    return ColumnPlan(name, dict(options or {}))
+def _columns(recipe: Recipe, entries: Sequence[Any]) -> tuple[ColumnPlan, ...]:
+    """The columns of the comparison. Raises `RecipeError` for other models that are not there."""
+    columns, problems = [], []
+    for index, column in enumerate(columns_of(entries)):
+        if column.kind == "model":
+            place = (*COMPARE, index, "model")
+            try:
+                address = resolve_base_model(column.options["model"], recipe.folder_of(place), what="model")
+                column = replace(column, options={**column.options, "model": address})
+            except UserError as error:
+                problems.append(Problem(error.message, key=place, at="value", help=error.help))
+        columns.append(column)
+    if problems:
+        raise RecipeError(problems)
+    return tuple(columns)
 
 
 def _loggers(recipe: Recipe, host: Host) -> tuple[Logger, ...]:

@@ -207,10 +207,44 @@ class MetricPlan:
 
 @dataclass(frozen=True)
 class ColumnPlan:
-    """One column of the comparison. name: `base`, `prompted` or `tuned`; options: e.g. `shots`, `instruction`."""
+    """One column of the comparison. name: what it is called; options: e.g. `shots`, `instruction`, `load_in_4bit`.
+
+    kind: what answers: `base`, `prompted` (the base with a better prompt), `model` (another one), `tuned`, or `merged`
+    (the tuned model with its adapter in the weights); the name where left out.
+    """
 
     name: str
     options: Options = field(default_factory=dict)
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.kind:
+            object.__setattr__(self, "kind", self.name)
+
+    @property
+    def untuned(self) -> bool:
+        """Whether it can be scored before training: no weight of it comes from this run."""
+        return self.kind in ("base", "prompted", "model")
+
+
+# in a gate: the better of the columns that answer with the untuned base
+BEST_UNTUNED = "best_untuned"
+
+
+@dataclass(frozen=True)
+class GatePlan:
+    """What a metric has to reach. rule: `min_gain`, `at_least` or `at_most`. column: the one that is judged.
+
+    over: with `min_gain`, the column to gain over, or `best_untuned`. confidence: of the interval that has to keep to
+    the bound as a whole; None where the figure alone decides.
+    """
+
+    metric: str
+    rule: str
+    bound: float
+    column: str = "tuned"
+    over: str | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -220,6 +254,7 @@ class EvaluationPlan:
     datasets: tuple[DatasetPlan, ...] = ()
     metrics: tuple[MetricPlan, ...] = ()
     columns: tuple[ColumnPlan, ...] = ()
+    gates: tuple[GatePlan, ...] = ()
     max_new_tokens: int = 256
     batch_size: int = 8
     latency_sample: int = 20

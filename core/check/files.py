@@ -24,6 +24,7 @@ def file_problems(recipe: Recipe, host: Host) -> Iterator[Problem]:
             resolve_base_model(model, recipe.folder_of(("base_model",)))
         except UserError as error:
             yield Problem(error.message, key=("base_model",), at="value", help=error.help)
+    yield from _compared_models(recipe)
     for path, kind in ITEM_LISTS.items():
         entries: Any = recipe.values
         for part in path:
@@ -35,6 +36,22 @@ def file_problems(recipe: Recipe, host: Host) -> Iterator[Problem]:
             options = component.options_schema if component else {}
             for key in ("path", *(name for name, option in options.items() if option.get("x-path"))):
                 yield from _missing(entry.get(key), (*path, index, key), recipe)
+
+
+def _compared_models(recipe: Recipe) -> Iterator[Problem]:
+    """Other models in `evaluation.compare` that are not there."""
+    from core.models.source import resolve_base_model
+
+    settings = recipe.values.get("evaluation")
+    entries = settings.get("compare") if isinstance(settings, Mapping) else None
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        model = entry.get("model") if isinstance(entry, Mapping) else None
+        place: KeyPath = ("evaluation", "compare", index, "model")
+        if isinstance(model, str) and model:
+            try:
+                resolve_base_model(model, recipe.folder_of(place), what="model")
+            except UserError as error:
+                yield Problem(error.message, key=place, at="value", help=error.help)
 
 
 def _missing(text: Any, place: KeyPath, recipe: Recipe) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from core.check.columns import comparison_problems
 from core.check.components import component_problems
 from core.check.containment import escape_problems
 from core.check.defaults import resolve_defaults, typed
@@ -52,7 +53,9 @@ def check_recipe(recipe: Recipe, host: Host, *, files: bool = True) -> list[Prob
         problems += [*requirement_problems(recipe), *file_problems(recipe, host)]
     problems = _with_variables(problems, recipe, schema)
     if not any(problem.severity == "error" for problem in problems):
-        problems += _with_variables(host.check_recipe(resolve_defaults(recipe, host)), recipe, schema)
+        resolved = resolve_defaults(recipe, host)
+        found = [*host.check_recipe(resolved), *comparison_problems(resolved, host)]
+        problems += _with_variables(found, recipe, schema)
     return located(problems, recipe)
 
 

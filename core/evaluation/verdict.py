@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.evaluation.statistics import (
+    CONFIDENCE,
     bootstrap_mean,
     counts_of,
     holm,
@@ -47,7 +48,9 @@ def verdict(plan: Plan, columns: Mapping[str, ColumnReport]) -> dict[str, Any]:
     `not_compared` where there is nothing to decide on.
     """
     tuned = columns.get(TUNED)
-    untuned = {name: column for name, column in columns.items() if name != TUNED}
+    # other models, and copies of the tuned one, are shown beside it; the question is whether its base would have done
+    others = {column.name for column in plan.evaluation.columns if column.kind not in ("base", "prompted")}
+    untuned = {name: column for name, column in columns.items() if name != TUNED and name not in others}
     if not columns:
         words = "No verdict: nothing was held back for testing; name a test set under evaluation.datasets."
         return _undecided("no_test_set", words)
@@ -63,8 +66,8 @@ def verdict(plan: Plan, columns: Mapping[str, ColumnReport]) -> dict[str, Any]:
     comparisons = [
         compare(metric, tuned, column, seed=plan.recipe["seed"] or 0)
         for metric in plan.evaluation.metrics
-        for column in untuned.values()
-        if _comparable(metric, tuned, column)
+        for column in columns.values()
+        if column.name != TUNED and _comparable(metric, tuned, column)
     ]
     _correct(comparisons, best)
     chosen = next(c for c in comparisons if c["metric"] == decisive.name and c["against"] == best)
@@ -78,8 +81,10 @@ def verdict(plan: Plan, columns: Mapping[str, ColumnReport]) -> dict[str, Any]:
     }
 
 
-def compare(metric: MetricPlan, tuned: ColumnReport, other: ColumnReport, *, seed: int = 0) -> dict[str, Any]:
-    """Tuned against another column on the items both have a score for: difference, 95 % interval, p-value, outcome.
+def compare(
+    metric: MetricPlan, tuned: ColumnReport, other: ColumnReport, *, seed: int = 0, confidence: float = CONFIDENCE
+) -> dict[str, Any]:
+    """Tuned against another column on the items both have a score for: difference, interval, p-value, outcome.
 
     The difference is tuned minus other; right/wrong scores by Newcombe's interval and McNemar's exact test, others by
     bootstrap and sign flips. Fixed and broken count the items that tuning moved up and down.
@@ -91,10 +96,10 @@ def compare(metric: MetricPlan, tuned: ColumnReport, other: ColumnReport, *, see
     interval: tuple[float, float] | None
     if is_binary([*first, *second]):
         both, only_first, only_second, neither = counts_of(first, second)
-        interval = newcombe_paired(both, only_first, only_second, neither)
+        interval = newcombe_paired(both, only_first, only_second, neither, confidence)
         p_value = mcnemar(only_first, only_second)
     else:
-        interval = bootstrap_mean(differences, seed=seed)
+        interval = bootstrap_mean(differences, seed=seed, confidence=confidence)
         p_value = permutation(differences, seed=seed)
     sign = 1 if metric.evaluator.higher_is_better else -1
     outcome = "not_shown"

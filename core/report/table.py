@@ -36,6 +36,8 @@ def say_table(values: Mapping[str, Any], output_dir: str) -> None:
         console.print(facts)
         console.print()
         console.print(f"[bold]{_escaped(values['verdict']['words'])}[/bold]")
+        for gate in values.get("gates", ()):
+            console.print(_escaped(f"gate: {gate['words']}"), style=None if gate["passed"] else "bold red")
         console.print(_escaped(f"report: {output_dir}/report.html"))
     say(captured.get().rstrip())
 

@@ -25,6 +25,7 @@ def run_values(
     verdict: Mapping[str, Any],
     baselines: Mapping[str, Any],
     seconds: float,
+    gates: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """All figures of a run. `evaluation.<column>.<metric>.value` holds the compared figure of each metric.
 
@@ -68,6 +69,7 @@ def run_values(
         "items": len(data.test),
         "baselines": dict(baselines),
         "verdict": dict(verdict),
+        "gates": [dict(gate) for gate in gates],
         "seconds": seconds,
     }
     return dict(_finite(values))

@@ -22,6 +22,7 @@ from core.types import Data, Plan
 
 def write_report(plan: Plan, data: Data, before: EvalReport, trained: TrainResult, after: EvalReport) -> RunReport:
     """Write run.json, predictions.jsonl, report.html and README.md; print the table. All ranks return alike."""
+    from core.evaluation.gates import exit_code, judge_gates
     from core.evaluation.verdict import baselines, verdict
     from core.processes import barrier, facts, is_main
 
@@ -38,6 +39,7 @@ def write_report(plan: Plan, data: Data, before: EvalReport, trained: TrainResul
         verdict=verdict(plan, report.columns),
         baselines=baselines(data.test) or {},
         seconds=_seconds_since_start(),
+        gates=judge_gates(plan, report.columns),
     )
     if is_main():
         predictions = prediction_lines(plan, data, report)
@@ -49,7 +51,7 @@ def write_report(plan: Plan, data: Data, before: EvalReport, trained: TrainResul
         _render(plan.output_dir, values, predictions)
         say_table(values, str(plan.output_dir))
     barrier()
-    return RunReport(values=values, output_dir=plan.output_dir)
+    return RunReport(values=values, output_dir=plan.output_dir, exit_code=exit_code(values["gates"]))
 
 
 def _counted(trained: TrainResult) -> TrainResult:
