@@ -37,7 +37,7 @@ def make_decoding(plan: Plan, model: Module, tokenizer: Tokenizer) -> Decoding:
         stop_ids=frozenset(stop_ids(plan, model, tokenizer)),
         pad_id=int(pad_id or 0),
         max_new_tokens=plan.evaluation.max_new_tokens,
-        batch_size=plan.evaluation.batch_size,
+        batch_size=plan.evaluation.batch_size or 8,
     )
 
 
