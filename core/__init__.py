@@ -10,9 +10,25 @@ from typing import TYPE_CHECKING, Any
 from core.audit.facts import CheckedExample, DataCheck, DataFacts, Finding
 from core.errors import DataError, PluginError, Position, Problem, RecipeError, RowError, UserError
 from core.hookspecs import hookimpl
+from core.probes import Instruction, Probe
 from core.results import Generation, TrainResult
 from core.schema_files import load_fragment
-from core.types import Adapter, Data, DatasetFormat, Evaluator, Example, Item, Logger, Plan, Segment, Trainer, Training
+from core.types import (
+    Adapter,
+    Conversation,
+    Data,
+    DatasetFormat,
+    Evaluator,
+    Example,
+    GenerationRequest,
+    Generator,
+    Item,
+    Logger,
+    Plan,
+    Segment,
+    Trainer,
+    Training,
+)
 
 if TYPE_CHECKING:
     from core.models import load_base, load_tokenizer
@@ -23,6 +39,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Adapter",
     "CheckedExample",
+    "Conversation",
     "Data",
     "DataCheck",
     "DataError",
@@ -32,11 +49,15 @@ __all__ = [
     "Example",
     "Finding",
     "Generation",
+    "GenerationRequest",
+    "Generator",
+    "Instruction",
     "Item",
     "Logger",
     "Plan",
     "PluginError",
     "Position",
+    "Probe",
     "Problem",
     "Recipe",
     "RecipeError",

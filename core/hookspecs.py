@@ -12,7 +12,8 @@ import pluggy
 
 from core.audit.facts import DataCheck
 from core.errors import Problem
-from core.types import Adapter, DatasetFormat, Evaluator, Logger, Schema, Trainer
+from core.probes import Probe
+from core.types import Adapter, DatasetFormat, Evaluator, Generator, Logger, Schema, Trainer
 
 if TYPE_CHECKING:
     from core.recipe import Recipe
@@ -44,6 +45,16 @@ def trainers() -> list[Trainer]:  # type: ignore[empty-body]
 @hookspec
 def evaluators() -> list[Evaluator]:  # type: ignore[empty-body]
     """Metrics; a recipe picks them by `evaluation.metrics[].type`."""
+
+
+@hookspec
+def generators() -> list[Generator]:  # type: ignore[empty-body]
+    """Other engines that generate answers; a recipe picks one by `evaluation.generator`."""
+
+
+@hookspec
+def probes() -> list[Probe]:  # type: ignore[empty-body]
+    """Probes of general abilities; a recipe picks one by `evaluation.forgetting.probe`."""
 
 
 @hookspec

@@ -20,7 +20,8 @@ from core import hookspecs
 from core.audit.facts import DataCheck
 from core.audit.plan import with_checks
 from core.errors import PluginError, Problem
-from core.types import Adapter, DatasetFormat, Evaluator, Logger, Schema, Trainer
+from core.probes import Probe
+from core.types import Adapter, DatasetFormat, Evaluator, Generator, Logger, Schema, Trainer
 
 if TYPE_CHECKING:
     from core.recipe import Recipe
@@ -47,6 +48,7 @@ BUILTINS = (
     "plugins.evaluators.json_field",
     "plugins.evaluators.perplexity",
     "plugins.evaluators.latency",
+    "plugins.probes.general",
     "plugins.loggers.trackers",
     "plugins.checks.learning",
     "plugins.checks.templates",
@@ -64,6 +66,8 @@ KINDS = {
     "adapters": "adapter",
     "trainers": "trainer",
     "evaluators": "metric",
+    "generators": "generator",
+    "probes": "probe",
     "loggers": "logger",
     "data_checks": "data check",
 }
@@ -92,6 +96,8 @@ class Host:
     recipe_keys: Mapping[str, Schema]
     key_owners: Mapping[str, str]
     data_checks: Mapping[str, DataCheck] = field(default_factory=dict)
+    generators: Mapping[str, Generator] = field(default_factory=dict)
+    probes: Mapping[str, Probe] = field(default_factory=dict)
     component_owners: Mapping[tuple[str, str], str] = field(default_factory=dict)
     rules: Sequence[Callable[..., Any]] = ()
 
@@ -200,6 +206,8 @@ def _gather(manager: pluggy.PluginManager, sources: Mapping[str, tuple[str, str]
         "adapters": Adapter,
         "trainers": Trainer,
         "evaluators": Evaluator,
+        "generators": Generator,
+        "probes": Probe,
         "loggers": Logger,
         "data_checks": DataCheck,
     }
@@ -242,6 +250,8 @@ def _gather(manager: pluggy.PluginManager, sources: Mapping[str, tuple[str, str]
         recipe_keys=keys,
         key_owners=key_owners,
         data_checks=tables["data_checks"],
+        generators=tables["generators"],
+        probes=tables["probes"],
         component_owners=owners,
         rules=tuple(impl.function for impl in manager.hook.check_recipe.get_hookimpls()),
     )

@@ -19,6 +19,7 @@ from core.types import (
     ColumnPlan,
     DatasetPlan,
     EvaluationPlan,
+    ForgettingPlan,
     KeyPath,
     Logger,
     MetricPlan,
@@ -26,6 +27,8 @@ from core.types import (
 )
 
 LATEST = "latest"
+OWN_GENERATOR = "transformers"
+DEFAULT_PROBE = "default"
 
 
 def make_plan(
@@ -112,14 +115,27 @@ def _evaluation(recipe: Recipe, host: Host) -> EvaluationPlan:
     settings: Mapping[str, Any] = recipe["evaluation"] or {}
     datasets = _datasets(recipe, host, "evaluation", "datasets") or _datasets(recipe, host, "test_datasets")
     numbers = ("max_new_tokens", "batch_size", "latency_sample", "limit")
-    chosen = {key: settings[key] for key in numbers if key in settings}
+    chosen = {key: settings[key] for key in numbers if key in settings and settings[key] != "auto"}
+    slices = settings.get("slice_by")
     return EvaluationPlan(
         datasets=datasets,
         metrics=_metrics(recipe, host, settings.get("metrics") or [{"type": "accuracy"}, {"type": "latency"}]),
         columns=_columns(recipe, settings.get("compare") or ["base", {"prompted": {}}, "tuned"]),
         gates=gates_of(settings.get("gates") or {}),
+        slice_by=(slices,) if isinstance(slices, str) else tuple(slices or ()),
+        forgetting=_forgetting(host, settings.get("forgetting")),
+        lm_eval=settings.get("lm_eval"),
+        price=settings.get("price"),
+        stop_settled=bool(settings.get("stop_settled")),
+        generator=host.generators.get(settings.get("generator") or OWN_GENERATOR),
         **chosen,
     )
+
+
+def _forgetting(host: Host, settings: Mapping[str, Any] | None) -> ForgettingPlan | None:
+    if settings is None:
+        return None
+    return ForgettingPlan(host.probes[settings.get("probe") or DEFAULT_PROBE], settings.get("max_drop"))
 
 
 def _metrics(recipe: Recipe, host: Host, entries: Sequence[Mapping[str, Any]]) -> tuple[MetricPlan, ...]:
@@ -128,7 +144,8 @@ def _metrics(recipe: Recipe, host: Host, entries: Sequence[Mapping[str, Any]]) -
     for index, (name, entry) in enumerate(zip(metric_names(entries), entries, strict=True)):
         evaluator = host.evaluators[entry["type"]]
         options = item_options(evaluator.options_schema, entry, recipe, ("evaluation", "metrics", index))
-        metrics.append(MetricPlan(name, evaluator, options))
+        plugin = host.component_owners.get(("evaluators", evaluator.name), "")
+        metrics.append(MetricPlan(name, evaluator, options, plugin))
     return tuple(metrics)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from core import hookspecs, results, types
+from core import hookspecs, probes, results, types
 from core.audit import facts
 from core.host import GROUP, Host, load_host
 from core.types import Schema
@@ -23,6 +23,10 @@ COMPONENTS = (
     types.Adapter,
     types.Trainer,
     types.Evaluator,
+    types.Generator,
+    types.GenerationRequest,
+    probes.Probe,
+    probes.Instruction,
     types.Logger,
     facts.DataCheck,
     facts.DataFacts,
@@ -30,6 +34,7 @@ COMPONENTS = (
     facts.Finding,
     types.Segment,
     types.Example,
+    types.Conversation,
     types.Item,
     types.Training,
     results.TrainResult,
@@ -64,6 +69,9 @@ def _recipe_page(host: Host) -> Iterator[str]:
     )
     for name, evaluator in sorted(host.evaluators.items()):
         yield from ("", f"## `{name}`", "", _sentence(evaluator.description), "", *_table(evaluator.options_schema))
+    yield from ("", "# Probes", "", "The `probe` of `evaluation.forgetting`.", "")
+    for name, probe in sorted(host.probes.items()):
+        yield f"- `{name}`: {_sentence(probe.description)}"
 
 
 def _title(host: Host, plugin: str) -> str:

@@ -40,12 +40,25 @@ class Generation:
 @dataclass(frozen=True)
 class MetricResult:
     """One metric of one column. value: the compared figure; summary: all figures; interval: 95 % interval of `value`
-    or None; scores: one per item in item order, None where the metric does not apply."""
+    or None; scores: one per item in item order, None where the metric does not apply. items: all figures of each item,
+    {} where it does not apply. details: what stands beside the figures (JSON). slices: field, then value."""
 
     value: float | None
     summary: Mapping[str, float]
     interval: tuple[float, float] | None
     scores: Sequence[float | None]
+    n: int
+    items: Sequence[Mapping[str, float]] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    slices: Mapping[str, Mapping[str, SliceResult]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SliceResult:
+    """One metric over the items of a slice: the compared figure, its 95 % interval, and how many items have one."""
+
+    value: float | None
+    interval: tuple[float, float] | None
     n: int
 
 
@@ -61,10 +74,20 @@ class ColumnReport:
 
 
 @dataclass(frozen=True)
+class ProbeReport:
+    """General abilities of one model. parts: per part ("text", "instructions", an lm_eval task) the figures of each of
+    its items; answers: what was generated, for the report."""
+
+    parts: Mapping[str, Sequence[Mapping[str, float]]]
+    answers: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
 class EvalReport:
-    """The scored columns by name, in the recipe's order."""
+    """The scored columns by name, in the recipe's order. probes: general abilities of `base` and `tuned`."""
 
     columns: Mapping[str, ColumnReport] = field(default_factory=dict)
+    probes: Mapping[str, ProbeReport] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from core.audit.facts import CheckPlan
     from core.host import Host
     from core.lock import Lock
+    from core.probes import Probe
     from core.recipe import Recipe
-    from core.results import TrainResult
+    from core.results import Generation, TrainResult
 
     Tokenizer = PreTrainedTokenizerBase
     Module = torch.nn.Module
@@ -82,12 +83,23 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Conversation:
+    """A row as it would be put to a chat model. instruction: what to do, or None. turns: maps of `role` and `content`,
+    up to and with the question; the answer is left out."""
+
+    instruction: str | None
+    turns: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True)
 class DatasetFormat:
     """Turns one row into examples; chosen by `datasets[].type`.
 
     render(row, options, tokenizer) -> list[Example]. `options` are the data set's own keys with the defaults of
     `options_schema` filled in; an option whose schema says `"x-inherit": true` falls back to the recipe's top-level key
     of the same name. A row that cannot be rendered raises `RowError` (a `KeyError` for a missing field does as well).
+    conversation(row, options) -> the row as a `Conversation`, for asking models that were not trained on this format,
+    or None for a row that is none. Without it the rendered prompt as a whole is the question.
     """
 
     name: str
@@ -95,6 +107,7 @@ class DatasetFormat:
     kind: str = "sft"
     options_schema: Schema = field(default_factory=dict)
     description: str = ""
+    conversation: Callable[[Row, Options], Conversation | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +167,17 @@ class Evaluator:
     first key) is the figure that is compared; the others are details. May return {} for an item it does not apply to.
     summarise(scores, options) -> figures for the whole column; default: the mean of every key.
     higher_is_better: the direction of the compared figure. unit: "share" (0..1, shown as %), "seconds" or "".
-    needs: facts core must measure first ("latency", "likelihood").
+    needs: facts core must measure first ("latency", "likelihood", "choices").
+    check(item, options): raises `RowError` or `ValueError` for an item that could not be scored; called for every item
+        before anything is generated.
+    complete(items, options) -> the options with what only the items tell (the labels that occur); called once, before
+        anything is generated.
+    details(predictions, items, options) -> what stands beside the figures in run.json (a confusion matrix, the reasons
+        of failures); plain JSON.
+    choices(item, options) -> the answers to choose among, for "choices" in `needs`: the item's facts are then
+        `nll:0`, `tokens:0`, `nll:1`, ... in their order.
+    settled(text, item, options) -> True if no continuation of `text` can change a figure of this item: generation may
+        stop there. Asked only where the recipe sets `evaluation.stop_settled`.
     """
 
     name: str
@@ -165,6 +188,41 @@ class Evaluator:
     unit: Literal["share", "seconds", ""] = "share"
     needs: tuple[str, ...] = ()
     description: str = ""
+    check: Callable[[Item, Options], None] | None = None
+    complete: Callable[[Sequence[Item], Options], Options] | None = None
+    details: Callable[[Sequence[str], Sequence[Item], Options], Mapping[str, Any]] | None = None
+    choices: Callable[[Item, Options], Sequence[str]] | None = None
+    settled: Callable[[str, Item, Options], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Where answers are generated; chosen by `evaluation.generator` (default: core's own, called `transformers`).
+
+    generate(request) -> one `Generation` per prompt of the `GenerationRequest`, in order.
+    """
+
+    name: str
+    generate: Callable[[GenerationRequest], Sequence[Generation]]
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What a generator is asked: greedy answers to `prompts` (token ids), ended by one of `stop_ids`.
+
+    folder: a folder with the weights and the tokenizer of what answers, in the Hugging Face layout. adapter: a folder
+    with a LoRA adapter to put on it, or None.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    stop_ids: frozenset[int]
+    max_new_tokens: int
+    tokenizer: Tokenizer
+    folder: str
+    adapter: str | None = None
+    dtype: str = "auto"
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -198,11 +256,23 @@ class DatasetPlan:
 
 @dataclass(frozen=True)
 class MetricPlan:
-    """One requested metric. name: how it is called in the report (the type, with a suffix if used twice)."""
+    """One requested metric. name: how it is called in the report (the type, with a suffix if used twice).
+
+    plugin: which plugin brings it.
+    """
 
     name: str
     evaluator: Evaluator
     options: Options
+    plugin: str = ""
+
+
+@dataclass(frozen=True)
+class ForgettingPlan:
+    """The probe of general abilities, and the largest drop that is allowed (None: reported, never refused)."""
+
+    probe: Probe
+    max_drop: float | None = None
 
 
 @dataclass(frozen=True)
@@ -256,9 +326,15 @@ class EvaluationPlan:
     columns: tuple[ColumnPlan, ...] = ()
     gates: tuple[GatePlan, ...] = ()
     max_new_tokens: int = 256
-    batch_size: int = 8
+    batch_size: int | None = None  # None: found by length, halved when memory runs out
     latency_sample: int = 20
     limit: int | None = None
+    slice_by: tuple[str, ...] = ()
+    forgetting: ForgettingPlan | None = None
+    lm_eval: Mapping[str, Any] | None = None
+    price: Mapping[str, Any] | None = None
+    stop_settled: bool = False
+    generator: Generator | None = None
 
 
 @dataclass(frozen=True)

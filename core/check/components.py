@@ -16,6 +16,7 @@ from core.types import KeyPath
 
 # values of report_to that pick no logger, or all that have keys of their own set
 NO_LOGGER = ("none", "all")
+OWN_GENERATOR = "transformers"
 
 
 def component_problems(recipe: Recipe, host: Host, foreign: ForeignKeys) -> Iterator[Problem]:
@@ -43,11 +44,25 @@ def component_problems(recipe: Recipe, host: Host, foreign: ForeignKeys) -> Iter
                 else:
                     yield from _name(name, place, kind.kind, getattr(host, kind.table))
     yield from _mismatches(recipe, host)
+    yield from _of_evaluation(recipe, host)
     named = recipe.values.get("report_to")
     for index, name in enumerate(named if isinstance(named, list) else [named]):
         if name not in NO_LOGGER:
             place = ("report_to", index) if isinstance(named, list) else ("report_to",)
             yield from _name(name, place, "logger", host.loggers)
+
+
+def _of_evaluation(recipe: Recipe, host: Host) -> Iterator[Problem]:
+    """Names inside `evaluation` that stand alone: what generates, and what probes general abilities."""
+    settings = recipe.values.get("evaluation")
+    if not isinstance(settings, Mapping):
+        return
+    if settings.get("generator") != OWN_GENERATOR:
+        known = {OWN_GENERATOR: None, **host.generators}
+        yield from _name(settings.get("generator"), ("evaluation", "generator"), "generator", known)
+    forgetting = settings.get("forgetting")
+    if isinstance(forgetting, Mapping):
+        yield from _name(forgetting.get("probe"), ("evaluation", "forgetting", "probe"), "probe", host.probes)
 
 
 def _name(name: Any, place: KeyPath, kind: str, table: Mapping[str, Any]) -> Iterator[Problem]:

@@ -44,6 +44,8 @@ def _offers(host: Host, plugin: PluginInfo) -> Iterator[tuple[str, str, str]]:
         "adapters": host.adapters,
         "trainers": host.trainers,
         "evaluators": host.evaluators,
+        "generators": host.generators,
+        "probes": host.probes,
         "loggers": host.loggers,
         "data_checks": host.data_checks,
     }

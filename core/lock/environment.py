@@ -40,6 +40,10 @@ def foreign_plugins(plan: Plan) -> list[PluginInfo]:
     used = {("adapters", plan.adapter.name), ("trainers", plan.trainer.name)}
     used |= {("dataset_formats", dataset.format.name) for dataset in datasets}
     used |= {("evaluators", metric.evaluator.name) for metric in plan.evaluation.metrics}
+    if plan.evaluation.generator:
+        used.add(("generators", plan.evaluation.generator.name))
+    if plan.evaluation.forgetting:
+        used.add(("probes", plan.evaluation.forgetting.probe.name))
     used |= {("loggers", logger.name) for logger in plan.loggers}
     used |= {("data_checks", planned.check.name) for planned in plan.checks}
     owners = {host.component_owners.get(component) for component in used}
