@@ -13,6 +13,9 @@ RUN_FILES = (
     "run.json",
     "report.html",
     "predictions.jsonl",
+    "answers",
+    "evaluations",
+    "training.json",
     "metrics.jsonl",
     "README.md",
     "recipe.lock.yml",
@@ -48,8 +51,8 @@ def refuse_existing_run(plan: Plan) -> None:
         raise UserError(
             f"output_dir {str(folder)!r} is the root or the home folder", help="choose a folder of its own for the run"
         )
-    # a lock alone is what training leaves that ended before its first step
-    existing = [entry for entry in run_files(folder) if entry.name != "recipe.lock.yml"]
+    # the lock and the answers of the untuned model are what is left by training that ended before its first step
+    existing = [entry for entry in run_files(folder) if entry.name not in ("recipe.lock.yml", "answers")]
     if existing and not plan.overwrite and plan.resume_from is None:
         raise UserError(
             f"output_dir {str(folder)!r} already holds a run ({existing[0].name}, {len(existing)} entries in all)",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from core.data import prepare
-from core.evaluation import evaluate
+from core.evaluation import AFTER, BEFORE, evaluate
 from core.hub import publish, refuse_upload
+from core.kept import keep_training, scored_later
 from core.lock import take_lock, write_lock
 from core.models import load_tokenizer, save_model
 from core.output import claim_output_dir, refuse_existing_run
@@ -28,11 +29,13 @@ def run(plan: Plan) -> RunReport:
     model = plan.adapter.build(plan)
     claim_output_dir(plan)
     training = plan.trainer.prepare(plan, model, tokenizer, data)
-    before = evaluate(plan, training.model, tokenizer, data, columns=("base", "prompted"))
+    before = evaluate(plan, training.model, tokenizer, data, columns=BEFORE, reuse=plan.resume_from is not None)
     write_lock(plan, used)
     trained = training.run()
     save_model(plan, trained.model, tokenizer)
-    after = evaluate(plan, trained.model, tokenizer, data, columns=("tuned",))
-    report = write_report(plan, data, before, trained, after)
+    keep_training(plan, trained)
+    with scored_later(plan):
+        after = evaluate(plan, trained.model, tokenizer, data, columns=AFTER)
+        report = write_report(plan, data, before, trained, after)
     publish(plan)
     return report

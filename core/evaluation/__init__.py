@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.evaluation.evaluate import evaluate
+from core.evaluation.evaluate import AFTER, BEFORE, evaluate
 from core.evaluation.verdict import baselines, verdict
 
-__all__ = ["baselines", "evaluate", "verdict"]
+__all__ = ["AFTER", "BEFORE", "baselines", "evaluate", "verdict"]

@@ -1,174 +1,237 @@
-"""The columns of the comparison, one after another: prompts, answers, measured facts, metrics."""
+"""The columns of the comparison, one model after another: prompts, answers, measured facts, metrics."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from core.console import say
 from core.errors import UserError
-from core.evaluation.generate import (
-    Decoding,
-    context_length,
-    generate,
-    make_decoding,
-    refuse_long_prompts,
-)
+from core.evaluation.answerers import Tuned, model_facts, other_model, tuned_model, untouched_base
+from core.evaluation.answers import FOLDER, KeptAnswers, open_answers
+from core.evaluation.generate import Decoding, generate, make_decoding, to_generation
 from core.evaluation.greedy import Decoder, innermost, make_decoder
 from core.evaluation.latency import latency_sample, measure_latency
 from core.evaluation.likelihood import measure_likelihood
 from core.evaluation.metrics import score_column
-from core.evaluation.partial import save_partial
-from core.evaluation.prompts import Prompts, few_shot, zero_shot
+from core.evaluation.questions import Questions, key_of_answers, make_ready
 from core.processes import gather_objects, is_main
 from core.results import ColumnReport, EvalReport, Generation, MetricResult
-from core.types import ColumnPlan, Data, Item, Plan
+from core.types import Data, Item, Plan
 
 if TYPE_CHECKING:
     from core.types import Module, Tokenizer
 
-UNTUNED = ("base", "prompted")
+# the kinds of column that can be scored before training, and those that need the tuned model
+BEFORE = ("base", "prompted", "model")
+AFTER = ("tuned", "merged")
 Result = TypeVar("Result")
-Measured = dict[str, dict[int, dict[str, float]]]
 
 
 @dataclass(frozen=True)
-class _Column:
-    """A column made ready: its prompts as text and as token ids, both in item order."""
+class _Group:
+    """Columns that one model answers. enter: a context manager that gives it, with how it was come by."""
 
-    plan: ColumnPlan
-    prompts: Prompts
-    ids: list[list[int]]
+    columns: Sequence[Questions]
+    enter: Callable[[], AbstractContextManager[tuple[Module, str]]]
 
 
-def evaluate(plan: Plan, model: Module, tokenizer: Tokenizer, data: Data, columns: Sequence[str]) -> EvalReport:
-    """Score those of `columns` that the recipe compares, on `data.test`; the same report on every rank.
+def evaluate(
+    plan: Plan,
+    model: Module | None,
+    tokenizer: Tokenizer,
+    data: Data,
+    columns: Sequence[str],
+    *,
+    saved: Tuned | None = None,
+    reuse: bool = False,
+) -> EvalReport:
+    """Score the columns that the recipe compares and whose kind is among `columns`; the same report on every rank.
 
-    The columns `base` and `prompted` are the untouched base: `model` with its adapter switched off where that is
-    exact, else a load of its own. Training is not disturbed: module modes and random states are put back.
+    model: the one in training, or None where nothing is trained and every model is loaded for its columns. The columns
+    `base` and `prompted` are the untouched base: `model` with its adapter switched off where that is exact, else a load
+    of its own. Training is not disturbed: module modes and random states are put back. saved: the tuned model on disk
+    (default: in the output folder). reuse: take over the answers that an earlier attempt left in `answers/`.
     Raises `DataError` for prompts that do not fit the context, before anything is generated, and `UserError` for a
-    metric that fails, after saving the answers.
+    metric that fails; the answers are on disk by then.
     """
     items = data.test[: plan.evaluation.limit]
     if not items:
         return EvalReport()
-    context = context_length(innermost(model).config)
+    saved = saved or Tuned("run", str(plan.output_dir))
     # the tuned column's prompts are looked at before training too: hours later is too late to call them too long
-    checked = [
-        _make_ready(plan, column, data, items, tokenizer, context)
-        for column in plan.evaluation.columns
-        if column.name in (*columns, "tuned")
-    ]
-    ready = [column for column in checked if column.plan.name in columns]
-    if not ready:
-        return EvalReport()
-    untuned = [column for column in ready if column.plan.name in UNTUNED]
-    tuned = [column for column in ready if column.plan.name not in UNTUNED]
+    wanted = [column for column in plan.evaluation.columns if column.kind in (*columns, "tuned")]
+    config = _config(plan, model)
+    ready = [make_ready(plan, column, data, items, tokenizer, config, saved) for column in wanted]
+    ready = [questions for questions in ready if questions.column.kind in columns]
     reports: dict[str, ColumnReport] = {}
     with _undisturbed(model):
-        if untuned:
-            with _untouched_base(plan, model) as (base, how):
-                reports |= _score_all(plan, untuned, items, base, tokenizer, {"model": how})
-        if tuned:
-            reports |= _score_all(plan, tuned, items, model, tokenizer, {"model": "as trained, adapter not merged"})
-    return EvalReport({column.plan.name: reports[column.plan.name] for column in ready})
+        for group in _groups(plan, ready, model, saved):
+            reports |= _answered(plan, group, items, saved, reuse=reuse)
+    return EvalReport({questions.column.name: reports[questions.column.name] for questions in ready})
 
 
-def _make_ready(
-    plan: Plan, column: ColumnPlan, data: Data, items: Sequence[Item], tokenizer: Tokenizer, context: int | None
-) -> _Column:
-    from core.data import encode_prompt
+def _config(plan: Plan, model: Module | None) -> Any:
+    from core.models.config import load_config
 
-    prompts = few_shot(plan, column.options, data, items, tokenizer) if column.name == "prompted" else zero_shot(items)
-    ids = [encode_prompt(text, tokenizer) for text in prompts.texts]
-    refuse_long_prompts(column.name, items, ids, context, plan.evaluation.max_new_tokens)
-    return _Column(column, prompts, ids)
+    return innermost(model).config if model is not None else load_config(plan)
 
 
-def _score_all(
+def _groups(plan: Plan, ready: Sequence[Questions], model: Module | None, saved: Tuned) -> Iterator[_Group]:
+    """The columns by the model that answers them, the untouched base first."""
+    of_base = [questions for questions in ready if questions.column.kind in ("base", "prompted")]
+    if of_base:
+        yield _Group(of_base, lambda: untouched_base(plan, model))
+    for questions in ready:
+        column, own = questions.column, questions.plan
+        if column.kind == "model":
+            yield _Group([questions], lambda column=column, own=own: other_model(own, column, model))  # type: ignore[misc]
+        elif column.kind in AFTER:
+            yield _Group([questions], lambda column=column: tuned_model(plan, column, model, saved))  # type: ignore[misc]
+
+
+def _answered(
+    plan: Plan, group: _Group, items: Sequence[Item], saved: Tuned, *, reuse: bool
+) -> dict[str, ColumnReport]:
+    """The reports of a group's columns; its model is loaded only if there is something left to ask it."""
+    needs = sorted({need for metric in plan.evaluation.metrics for need in metric.evaluator.needs})
+    needs = [need for need in needs if need in ("latency", "likelihood")]
+    kept = {questions.column.name: _kept(plan, questions, saved, reuse=reuse) for questions in group.columns}
+    open_ones = [one for one in group.columns if not kept[one.column.name].complete(len(items), needs)]
+    generations: dict[str, list[Generation]] = {}
+    if open_ones:
+        with group.enter() as (model, how):
+            model.eval()
+            generations = _ask(plan, open_ones, items, model, how, kept, needs)
+    reports = {}
+    for questions in group.columns:
+        name = questions.column.name
+        if name not in generations:
+            generations[name] = _from_disk(questions, kept[name])
+            say(f"{name}: {len(items)} answers taken from {plan.output_dir / FOLDER}")
+        reports[name] = _scored(plan, questions, generations[name], items, kept[name])
+    return reports
+
+
+def _kept(plan: Plan, questions: Questions, saved: Tuned, *, reuse: bool) -> KeptAnswers:
+    (key,) = gather_objects([key_of_answers(questions, saved)] if is_main() else [])
+    return open_answers(plan.output_dir, questions.column.name, key, reuse=reuse)
+
+
+def _ask(
     plan: Plan,
-    columns: Sequence[_Column],
+    columns: Sequence[Questions],
     items: Sequence[Item],
     model: Module,
-    tokenizer: Tokenizer,
-    facts: dict[str, Any],
-) -> dict[str, ColumnReport]:
-    model.eval()
-    decoder, decoding = make_decoder(model), make_decoding(plan, model, tokenizer)
-    facts = {**facts, **_model_facts(model)}
-    return {
-        column.plan.name: _score_one(plan, column, items, decoder, decoding, tokenizer, facts) for column in columns
-    }
-
-
-def _score_one(
-    plan: Plan,
-    column: _Column,
-    items: Sequence[Item],
-    decoder: Decoder,
-    decoding: Decoding,
-    tokenizer: Tokenizer,
-    facts: dict[str, Any],
-) -> ColumnReport:
-    name, seed, started = column.plan.name, plan.recipe["seed"] or 0, time.perf_counter()
-    needs = {need for metric in plan.evaluation.metrics for need in metric.evaluator.needs}
-    generations = generate(decoder, tokenizer, column.ids, decoding)
-    generation_seconds = time.perf_counter() - started
-    measured: Measured = {}
+    how: str,
+    kept: dict[str, KeptAnswers],
+    needs: Sequence[str],
+) -> dict[str, list[Generation]]:
+    """Answers and measured facts of the columns of one model, all added to what is kept."""
+    decoder = make_decoder(model)
+    decodings = {one.column.name: make_decoding(one.plan, model, one.tokenizer) for one in columns}
+    found = {one.column.name: _generated(one, decoder, decodings[one.column.name], kept) for one in columns}
+    first = decodings[columns[0].column.name]
+    measured_at = None
     if "latency" in needs:
-        sample = latency_sample(len(items), plan.evaluation.latency_sample, seed)
-        measured["latency"] = measure_latency(decoder, column.ids, sample, decoding)
-    if "likelihood" in needs:
-        references = [item.references[0] for item in items]
-        measured["likelihood"] = measure_likelihood(decoder, tokenizer, column.prompts.texts, references, decoding)
-    metrics = _on_main(lambda: _score_or_save(plan, name, generations, items, measured, seed))
+        sample = latency_sample(len(items), plan.evaluation.latency_sample, plan.recipe["seed"] or 0)
+        measured_at = datetime.now(UTC).isoformat(timespec="seconds")
+        timed = measure_latency(decoder, {one.column.name: one.ids for one in columns}, sample, first)
+        for name, values in timed.items():
+            kept[name].add_measured("latency", values)
+    for one in columns:
+        if "likelihood" in needs:
+            references = [item.references[0] for item in items]
+            decoding = decodings[one.column.name]
+            nll = measure_likelihood(decoder, one.tokenizer, one.prompts.texts, references, decoding)
+            kept[one.column.name].add_measured("likelihood", nll)
+        generations, seconds = found[one.column.name]
+        facts = {"model": how, **model_facts(model), **_counts(generations, seconds, decodings[one.column.name])}
+        if measured_at is not None:
+            turns = [other.column.name for other in columns]
+            facts |= {"latency_measured": measured_at, "latency_in_turn": turns if len(turns) > 1 else []}
+        kept[one.column.name].add_facts(facts)
+    return {name: generations for name, (generations, _) in found.items()}
+
+
+def _generated(
+    questions: Questions, decoder: Decoder, decoding: Decoding, kept: dict[str, KeptAnswers]
+) -> tuple[list[Generation], float]:
+    name, started = questions.column.name, time.perf_counter()
+    before = len(kept[name].tokens)
+    generations = generate(decoder, questions.tokenizer, questions.ids, decoding, kept[name])
     seconds = time.perf_counter() - started
     capped = sum(not generation.stopped for generation in generations)
     say(
-        f"{name}: {len(items)} answers in {generation_seconds:.1f} s"
+        f"{name}: {len(generations)} answers in {seconds:.1f} s"
+        + (f", {before} of them from an earlier attempt" if before else "")
         + (f", {capped} cut off at {decoding.max_new_tokens} tokens" if capped else "")
     )
+    return generations, seconds
+
+
+def _counts(generations: Sequence[Generation], seconds: float, decoding: Decoding) -> dict[str, Any]:
+    return {
+        "generation_seconds": round(seconds, 3),
+        "tokens_per_answer": sum(generation.tokens for generation in generations) / len(generations),
+        "capped": sum(not generation.stopped for generation in generations),
+        "max_new_tokens": decoding.max_new_tokens,
+        "decoding": "greedy",
+        "batch_size": decoding.batch_size,
+        "stop_ids": sorted(decoding.stop_ids),
+    }
+
+
+def _from_disk(questions: Questions, kept: KeptAnswers) -> list[Generation]:
+    """The answers as they were generated."""
+    facts = kept.facts
+    decoding = Decoding(frozenset(facts["stop_ids"]), 0, facts["max_new_tokens"], facts["batch_size"])
+    ids = [kept.tokens[position] for position in range(len(questions.ids))]
+    return [to_generation(new, questions.tokenizer, decoding) for new in ids]
+
+
+def _scored(
+    plan: Plan, questions: Questions, generations: Sequence[Generation], items: Sequence[Item], kept: KeptAnswers
+) -> ColumnReport:
+    started, prompts = time.perf_counter(), questions.prompts
+    metrics = _on_main(lambda: _score_or_say_where(plan, generations, items, kept))
+    if prompts.shortened:
+        say(f"{kept.column}: {prompts.shortened} prompts show fewer than {prompts.count} examples, to fit the context")
+    facts = {key: value for key, value in kept.facts.items() if key != "stop_ids"}
     return ColumnReport(
-        name=name,
+        name=questions.column.name,
         generations=generations,
         metrics=metrics,
         facts={
+            "kind": questions.column.kind,
+            "label": questions.label,
             **facts,
             "items": len(items),
-            "seconds": round(seconds, 3),
-            "generation_seconds": round(generation_seconds, 3),
-            "tokens_per_answer": sum(generation.tokens for generation in generations) / len(generations),
-            "tokens_per_prompt": sum(map(len, column.ids)) / len(column.ids),
-            "capped": capped,
-            "max_new_tokens": decoding.max_new_tokens,
-            "decoding": "greedy",
-            "batch_size": decoding.batch_size,
-            "prompt_form": column.prompts.form,
-            "prompt_sample": column.prompts.texts[0],
-            "shots": list(column.prompts.shots),
+            "seconds": round(facts["generation_seconds"] + time.perf_counter() - started, 3),
+            "tokens_per_prompt": sum(map(len, questions.ids)) / len(questions.ids),
+            "prompt_form": prompts.form,
+            "prompt_sample": prompts.texts[0],
+            "shots": list(prompts.shots),
+            "shown": prompts.count,
+            "shortened": prompts.shortened,
         },
     )
 
 
-def _score_or_save(
-    plan: Plan,
-    name: str,
-    generations: Sequence[Generation],
-    items: Sequence[Item],
-    measured: Measured,
-    seed: int,
+def _score_or_say_where(
+    plan: Plan, generations: Sequence[Generation], items: Sequence[Item], kept: KeptAnswers
 ) -> dict[str, MetricResult]:
+    seed = plan.recipe["seed"] or 0
     try:
-        return score_column(plan.evaluation.metrics, generations, items, measured, seed=seed)
+        return score_column(plan.evaluation.metrics, generations, items, kept.measured, seed=seed)
     except UserError as error:
-        path = save_partial(plan.output_dir, name, generations, items)
-        raise UserError(
-            error.message, help=f"{error.help}; the answers of the column {name!r} are in {path}"
-        ) from error
+        where = f"the answers of the column {kept.column!r} are in {kept.path.parent}"
+        raise UserError(error.message, help=f"{error.help}; {where}") from error
 
 
 def _on_main(work: Callable[[], Result]) -> Result:
@@ -185,50 +248,15 @@ def _on_main(work: Callable[[], Result]) -> Result:
     return result  # type: ignore[no-any-return]
 
 
-def _model_facts(model: Module) -> dict[str, Any]:
-    """Precision and quantisation, to be stated beside the figures."""
-    inner = innermost(model)
-    quantisation: Any = getattr(inner.config, "quantization_config", None)
-    values = quantisation.to_dict() if hasattr(quantisation, "to_dict") else dict(quantisation or {})
-    bits = "4bit" if values.get("load_in_4bit") else "8bit" if values.get("load_in_8bit") else None
-    method = str(getattr(values.get("quant_method"), "value", values.get("quant_method") or "")) or None
-    return {"dtype": str(inner.dtype).removeprefix("torch."), "quantisation": bits or method}
-
-
 @contextlib.contextmanager
-def _untouched_base(plan: Plan, model: Module) -> Iterator[tuple[Module, str]]:
-    """The untouched base, and how it was come by: `model` itself where its adapter can be switched off exactly."""
-    view = plan.adapter.base_view(plan, model) if plan.adapter.base_view else None
-    if view is not None:
-        with view:
-            yield model, "the training model before training, adapter switched off"
-        return
-    import torch
-
-    from core.models import load_untouched_base
-
-    base = load_untouched_base(plan)
-    device = next(model.parameters()).device
-    if next(base.parameters()).device != device:
-        base = base.to(device)
-    try:
-        yield base, "the base, loaded apart"
-    finally:
-        del base
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-@contextlib.contextmanager
-def _undisturbed(model: Module) -> Iterator[None]:
+def _undisturbed(model: Module | None) -> Iterator[None]:
     """Put back what evaluation moves: the mode of every module and the states of all random generators."""
     import random
 
     import numpy
     import torch
 
-    modes = {module: module.training for module in model.modules()}
+    modes = {module: module.training for module in model.modules()} if model is not None else {}
     python, arrays = random.getstate(), numpy.random.get_state()
     devices = list(range(torch.cuda.device_count()))  # none without CUDA
     try:

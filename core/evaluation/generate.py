@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.errors import DataError
+from core.evaluation.answers import KeptAnswers
 from core.evaluation.greedy import Decoder, greedy, innermost, share_prefix
 from core.processes import gather_objects, rank, world_size
 from core.results import Generation
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 MIN_SHARED_TOKENS = 8  # a shorter common prefix is not worth a call of its own
 SHOWN_ITEMS = 10
+DEFAULT_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,24 @@ def end_of_turn(tokenizer: Tokenizer) -> str | None:
 
 
 def generate(
-    decoder: Decoder, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], decoding: Decoding
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    kept: KeptAnswers | None = None,
 ) -> list[Generation]:
     """One answer per prompt (token ids), in order, the same on every rank.
 
     Batches are cut from the prompts sorted by length, longest first, and whole batches are dealt to the ranks: a batch
-    holds the same rows whatever the number of ranks, so its answers are the same too.
+    holds the same rows whatever the number of ranks, so its answers are the same too. kept: answers of an earlier
+    attempt, which are taken over batch by batch, and where those of this one are added.
     """
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
     size = decoding.batch_size
+    done = kept.tokens if kept else {}
     batches = [order[start : start + size] for start in range(0, len(order), size)]
-    shared = common_prefix(prompts) if decoder.shareable else []
+    batches = [batch for batch in batches if not all(index in done for index in batch)]
+    shared = common_prefix(prompts) if decoder.shareable and batches else []
     prefix = share_prefix(decoder, shared) if len(shared) >= MIN_SHARED_TOKENS else None
     cut = len(prefix.ids) if prefix else 0
 
@@ -108,7 +117,10 @@ def generate(
         )
         if not idle:
             answers += zip(indices, new, strict=True)
-    by_index = dict(gather_objects(answers))
+            if kept is not None:
+                texts = [to_generation(ids, tokenizer, decoding).text for ids in new]
+                kept.add(indices, new, texts)
+    by_index = {**done, **dict(gather_objects(answers))}
     return [to_generation(by_index[index], tokenizer, decoding) for index in range(len(prompts))]
 
 
@@ -138,9 +150,18 @@ def context_length(config: Any) -> int | None:
 
 
 def refuse_long_prompts(
-    column: str, items: Sequence[Item], prompts: Sequence[Sequence[int]], context: int | None, max_new_tokens: int
+    column: str,
+    items: Sequence[Item],
+    prompts: Sequence[Sequence[int]],
+    context: int | None,
+    max_new_tokens: int,
+    *,
+    asked: bool = False,
 ) -> None:
-    """Raise `DataError` if a prompt leaves no room for `max_new_tokens` in the context, naming the longest."""
+    """Raise `DataError` if a prompt leaves no room for `max_new_tokens` in the context, naming the longest.
+
+    asked: the prompts hold an instruction and worked examples, which could be fewer.
+    """
     if context is None:
         return
     room = context - max_new_tokens
@@ -153,7 +174,7 @@ def refuse_long_prompts(
     shown = ", ".join(f"{place} ({length} tokens)" for length, place in long[:SHOWN_ITEMS])
     more = f" and {len(long) - SHOWN_ITEMS} more" if len(long) > SHOWN_ITEMS else ""
     advice = "lower evaluation.max_new_tokens, or leave these rows out"
-    if column == "prompted":
+    if asked:
         advice = "use fewer shots or a shorter instruction in evaluation.compare, or lower evaluation.max_new_tokens"
     raise DataError(
         f"{len(long)} of {len(prompts)} prompts of the column {column!r} are too long: the context of {context} tokens "

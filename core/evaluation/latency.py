@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from core.evaluation.generate import Decoding
 from core.evaluation.greedy import Decoder, greedy
@@ -17,24 +17,34 @@ def latency_sample(n_items: int, size: int, seed: int) -> list[int]:
 
 
 def measure_latency(
-    decoder: Decoder, prompts: Sequence[Sequence[int]], sample: Sequence[int], decoding: Decoding
-) -> dict[int, dict[str, float]]:
-    """`seconds` and `tokens` per sampled item, from prompt ids to the last token; the same on every rank.
+    decoder: Decoder, prompts: Mapping[str, Sequence[Sequence[int]]], sample: Sequence[int], decoding: Decoding
+) -> dict[str, dict[int, dict[str, float]]]:
+    """`seconds` and `tokens` per column and sampled item, from prompt ids to the last token; the same on every rank.
 
-    Nothing is shared between items: each computes its whole prompt, as a request of its own would. The main process
-    measures; the others take part only where the weights are spread over them, so that nothing competes with it.
+    prompts: those of each column that this model answers. Item after item the columns take turns, so that a machine
+    that slows down or warms up treats them alike. Nothing is shared between items: each computes its whole prompt, as a
+    request of its own would. The main process measures; the others take part only where the weights are spread over
+    them, so that nothing competes with it.
     """
-    measured: dict[int, dict[str, float]] = {}
+    found: list[tuple[str, int, dict[str, float]]] = []
     if sample and (is_main() or decoder.synced):
-        for turn, index in enumerate([sample[0], *sample]):  # the first call warms up
-            started = time.perf_counter()
-            (new,) = greedy(
-                decoder,
-                [prompts[index]],
-                stop_ids=decoding.stop_ids,
-                pad_id=decoding.pad_id,
-                max_new_tokens=decoding.max_new_tokens,
-            )
-            if turn:
-                measured[index] = {"seconds": time.perf_counter() - started, "tokens": float(len(new))}
-    return dict(gather_objects(list(measured.items()) if is_main() else []))
+        for ids in prompts.values():  # each prompt form warms up by itself
+            _timed(decoder, ids[sample[0]], decoding)
+        for index in sample:
+            found += [(name, index, _timed(decoder, ids[index], decoding)) for name, ids in prompts.items()]
+    measured: dict[str, dict[int, dict[str, float]]] = {name: {} for name in prompts}
+    for name, index, values in gather_objects(found if is_main() else []):
+        measured[name][index] = values
+    return measured
+
+
+def _timed(decoder: Decoder, prompt: Sequence[int], decoding: Decoding) -> dict[str, float]:
+    started = time.perf_counter()
+    (new,) = greedy(
+        decoder,
+        [prompt],
+        stop_ids=decoding.stop_ids,
+        pad_id=decoding.pad_id,
+        max_new_tokens=decoding.max_new_tokens,
+    )
+    return {"seconds": time.perf_counter() - started, "tokens": float(len(new))}

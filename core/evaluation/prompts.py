@@ -1,55 +1,38 @@
-"""The prompts of a column: the training prompt as it is, or the best prompt for the untuned base.
+"""The prompts of a column: the training prompt as it is, or the best prompt for a model that was not tuned.
 
-The prompted column shows the base an instruction and worked examples (shots) drawn from the training rows. Where the
-tokenizer has a chat template they become turns of a chat, which is how such a model is best asked; otherwise they are
-put before the item's own prompt as text, each example exactly as it would be trained on.
+Such a model is shown an instruction and worked examples (shots) from the training rows. Where its tokenizer has a chat
+template they become turns of a chat, which is how such a model is best asked; otherwise they are put before the item's
+own prompt as text, each example exactly as it would be trained on.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from core.data.items import answer_span
-from core.errors import RowError, UserError
-from core.types import Data, DatasetPlan, Example, Item, Options, Plan, Row
+from core.errors import UserError
+from core.evaluation.shots import Shot, as_conversation, draw_shots, nearest_shots
+from core.types import Conversation, Data, Item, Options, Plan
 
 if TYPE_CHECKING:
     from core.types import Tokenizer
 
 DEFAULT_SHOTS = 5
-POOL = 64  # rows looked at per shot, so that answers can differ without reading all rows into memory
-SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
-Turn = dict[str, str]
+Turn = Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """One prompt per item. form: how they are made, in words. shots: the places of the worked examples."""
+    """One prompt per item. form: how they are made, in words. shots: the places of the worked examples that all items
+    are shown. count: how many examples each item is meant to be shown. shortened: how many items are shown fewer, so
+    that their prompt fits."""
 
     texts: tuple[str, ...]
     form: str
     shots: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A row as a conversation: what to do, the turns up to the question, and the expected answer."""
-
-    instruction: str | None
-    turns: tuple[Turn, ...]
-    answer: str
-
-
-@dataclass(frozen=True)
-class Shot:
-    """A training row used as a worked example: as a conversation, and as the text it is trained on."""
-
-    asked: Asked
-    text: str
-    place: str
+    count: int = 0
+    shortened: int = 0
 
 
 def zero_shot(items: Sequence[Item]) -> Prompts:
@@ -57,173 +40,112 @@ def zero_shot(items: Sequence[Item]) -> Prompts:
     return Prompts(tuple(item.prompt for item in items), "as in training")
 
 
-def few_shot(plan: Plan, options: Options, data: Data, items: Sequence[Item], tokenizer: Tokenizer) -> Prompts:
-    """Prompts with `options["shots"]` worked examples (default 5) and `options["instruction"]`, if given.
+def few_shot(
+    plan: Plan,
+    options: Options,
+    data: Data,
+    items: Sequence[Item],
+    tokenizer: Tokenizer,
+    *,
+    column: str = "prompted",
+    default_shots: int = DEFAULT_SHOTS,
+    fits: Callable[[str], bool] | None = None,
+) -> Prompts:
+    """Prompts with `options["shots"]` worked examples and `options["instruction"]`, if given.
 
+    `options["choose"]`: `random` (the same for all items, by seed) or `nearest` (to each item's wording).
     `options["form"]`: `chat`, `text`, or `auto` (chat turns where the tokenizer has a chat template and no row brings
-    special tokens of its own). Raises `UserError` if there is no training row to show, or no chat template for `chat`.
+    special tokens of its own). fits: whether a prompt is short enough; one that is not loses examples, the first (and
+    least near) ones first. Raises `UserError` if there is no training row to show, or no chat template for `chat`.
     """
-    wanted = int(options.get("shots", DEFAULT_SHOTS))
+    wanted = int(options.get("shots", default_shots))
     instruction = options.get("instruction") or None
-    shots = draw_shots(plan, data, items, tokenizer, wanted)
     asked = [_ask_item(plan, item) for item in items]
-    specials = tuple(token for token in tokenizer.all_special_tokens if token)
-    contents = [turn["content"] for one in (*asked, *(shot.asked for shot in shots)) for turn in one.turns]
-    shown = f"{len(shots)} worked example{'' if len(shots) == 1 else 's'}"
-    form = options.get("form", "auto")
+    near = options.get("choose") == "nearest" and wanted > 0
+    if near:
+        shots = nearest_shots(plan, data, items, asked, tokenizer, wanted)
+    else:
+        shots = [draw_shots(plan, data, items, tokenizer, wanted)] * len(items)
+    chat = _takes_turns(options.get("form", "auto"), column, tokenizer, asked, shots)
+    texts, shortened = [], 0
+    for item, one, shown in zip(items, asked, shots, strict=True):
+        left = list(shown)
+        text = _written(tokenizer, instruction, left, one, item, chat=chat)
+        while left and fits is not None and not fits(text):
+            left.pop(0)
+            text = _written(tokenizer, instruction, left, one, item, chat=chat)
+        shortened += len(left) < len(shown)
+        texts.append(text)
+    return Prompts(
+        tuple(texts),
+        _form(instruction, len(shots[0]) if shots else 0, chat=chat, near=near),
+        () if near or not shots else tuple(shot.place for shot in shots[0]),
+        len(shots[0]) if shots else 0,
+        shortened,
+    )
+
+
+def _form(instruction: str | None, count: int, *, chat: bool, near: bool) -> str:
+    shown = f"{count} {'nearest ' if near else ''}worked example{'' if count == 1 else 's'}"
+    parts = ["instruction"] if instruction else []
+    if count:
+        parts.append(shown if chat else f"{shown} as in training")
+    return f"{'chat turns' if chat else 'text'}: {', '.join([*parts, 'question'])}"
+
+
+def _takes_turns(
+    form: str, column: str, tokenizer: Tokenizer, asked: Sequence[Conversation], shots: Sequence[Sequence[Shot]]
+) -> bool:
+    """Whether the prompts are turns of a chat."""
     if form == "chat" and not tokenizer.chat_template:
         raise UserError(
-            "the column 'prompted' asks for chat turns, but the tokenizer has no chat template",
-            help="set form: text under prompted in evaluation.compare",
+            f"the column {column!r} asks for chat turns, but the tokenizer has no chat template",
+            help="set form: text in that column of evaluation.compare",
         )
-    marked = any(token in text for text in contents for token in specials)
-    if form == "chat" or (form == "auto" and tokenizer.chat_template and not marked):
-        texts = _chats(tokenizer, instruction, shots, asked)
-        form = f"chat turns: instruction, {shown}, question"
-    else:
-        texts = tuple(_plain(tokenizer, instruction, shots, item) for item in items)
-        form = f"text: instruction, {shown} as in training, question"
-    return Prompts(texts, form if instruction else form.replace("instruction, ", ""), tuple(s.place for s in shots))
+    if form != "auto" or not tokenizer.chat_template:
+        return form == "chat"
+    specials = tuple(token for token in tokenizer.all_special_tokens if token)
+    shown = {shot.place: shot for one in shots for shot in one}
+    conversations = (*asked, *(shot.asked for shot in shown.values()))
+    contents = [turn["content"] for one in conversations for turn in one.turns]
+    return not any(token in text for text in contents for token in specials)
 
 
-# ---------------------------------------------------------------- shots
-
-
-def draw_shots(plan: Plan, data: Data, items: Sequence[Item], tokenizer: Tokenizer, wanted: int) -> list[Shot]:
-    """`wanted` training rows drawn by the recipe's seed, with different answers as far as there are any.
-
-    Only rows that are trained on: neither held out nor worded like a test item.
-    """
-    if not wanted:
-        return []
-    places = list(dict.fromkeys(data.train["place"]))
-    random.Random(plan.recipe["seed"] or 0).shuffle(places)
-    pool = {place: rank for rank, place in enumerate(places[: max(POOL * wanted, 512)])}
-    rows = sorted(_rows_at(plan.datasets, pool), key=lambda found: pool[found[2]])
-    held_out = {item.prompt for item in items}
-    chosen: list[Shot] = []
-    spare: list[Shot] = []
-    answers: set[str] = set()
-    for dataset, row, place in rows:
-        shot = _shot(dataset, row, place, tokenizer, held_out)
-        if shot is None:
-            continue
-        (spare if shot.asked.answer in answers else chosen).append(shot)
-        answers.add(shot.asked.answer)
-        if len(chosen) == wanted:
-            break
-    chosen = (chosen + spare)[:wanted]
-    if not chosen:
-        raise UserError(
-            "there is no training row that could be shown as a worked example in the column 'prompted'",
-            help="set shots: 0 under prompted in evaluation.compare, or leave the column out",
-        )
-    return chosen
-
-
-def _rows_at(datasets: Sequence[DatasetPlan], places: Mapping[str, int]) -> Iterator[tuple[DatasetPlan, Row, str]]:
-    from core.data import read_rows
-
-    for dataset in datasets:
-        for row in read_rows(dataset):
-            if row.place in places:
-                yield dataset, row.values, row.place
-
-
-def _shot(dataset: DatasetPlan, row: Row, place: str, tokenizer: Tokenizer, held_out: set[str]) -> Shot | None:
-    """The row as a shot; None for a row that came tokenised, has no answer, or asks what a test item asks."""
-    try:
-        examples = dataset.format.render(row, dataset.options, tokenizer)
-    except (RowError, KeyError):
-        return None  # counted and reported when the data were prepared
-    for example in examples:
-        prompt, answer = split_example(example)
-        if answer is not None and prompt not in held_out:
-            text = "".join(segment.text for segment in example.segments)
-            return Shot(_ask(dataset, row, prompt, answer), text, place)
-    return None
-
-
-def split_example(example: Example) -> tuple[str, str | None]:
-    """(text before the last answer, the last answer), as a test item would have them; no answer is None."""
-    start, end = answer_span(example.segments)
-    texts = [segment.text for segment in example.segments]
-    return ("", None) if start == end else ("".join(texts[:start]), "".join(texts[start:end]))
-
-
-# ---------------------------------------------------------------- rows as conversations
-
-
-def _ask_item(plan: Plan, item: Item) -> Asked:
+def _ask_item(plan: Plan, item: Item) -> Conversation:
     for dataset in plan.evaluation.datasets:
-        asked = _known_shape(dataset, item.row, item.references[0])
-        if asked is not None and len(plan.evaluation.datasets) == 1:
+        asked = as_conversation(dataset, item.row, item.prompt)
+        if len(plan.evaluation.datasets) == 1 or all(turn["content"] in item.prompt for turn in asked.turns):
             return asked
-        if asked is not None and all(turn["content"] in item.prompt for turn in asked.turns):
-            return asked
-    return Asked(None, ({"role": "user", "content": item.prompt},), item.references[0])
+    return Conversation(None, ({"role": "user", "content": item.prompt},))
 
 
-def _ask(dataset: DatasetPlan, row: Row, prompt: str, answer: str) -> Asked:
-    known = _known_shape(dataset, row, answer)
-    return known or Asked(None, ({"role": "user", "content": prompt},), answer)
-
-
-def _known_shape(dataset: DatasetPlan, row: Row, answer: str) -> Asked | None:
-    """The row as a conversation, for the two families of formats whose fields say so; None for all others, whose
-    rendered prompt is the question as a whole."""
-    if dataset.format.name == "alpaca":
-        return _from_fields(row, dataset.options, answer)
-    if dataset.format.name == "chat_template":
-        return _from_messages(row, dataset.options, answer)
-    return None
-
-
-def _from_fields(row: Row, options: Options, answer: str) -> Asked | None:
-    instruction = row.get(options.get("field_instruction") or "instruction")
-    given = row.get(options.get("field_input") or "input")
-    if not isinstance(instruction, str):
-        return None
-    if isinstance(given, str) and given.strip():
-        return Asked(instruction, ({"role": "user", "content": given},), answer)
-    return Asked(None, ({"role": "user", "content": instruction},), answer)
-
-
-def _from_messages(row: Row, options: Options, answer: str) -> Asked | None:
-    messages = row.get(options.get("field_messages") or "messages")
-    names = {"role": "role", "content": "content", **(options.get("message_property_mappings") or {})}
-    if not isinstance(messages, Sequence) or isinstance(messages, str):
-        return None
-    turns: list[Turn] = []
-    for message in messages:
-        role, content = message.get(names["role"]), message.get(names["content"])
-        if not isinstance(role, str) or not isinstance(content, str):
-            return None  # tool calls and parts have no plain wording
-        turns.append({"role": SPEAKERS.get(role, role), "content": content})
-    while turns and turns[-1]["role"] != "assistant":
-        turns.pop()
-    system = turns.pop(0)["content"] if turns and turns[0]["role"] == "system" else None
-    return Asked(system, tuple(turns[:-1]), answer) if len(turns) > 1 else None
+def _written(
+    tokenizer: Tokenizer,
+    instruction: str | None,
+    shots: Sequence[Shot],
+    asked: Conversation,
+    item: Item,
+    *,
+    chat: bool,
+) -> str:
+    if chat:
+        return _chat_of(tokenizer, instruction, shots, asked)
+    return _plain(tokenizer, instruction, shots, item)
 
 
 # ---------------------------------------------------------------- the two forms
 
 
-def _chats(
-    tokenizer: Tokenizer, instruction: str | None, shots: Sequence[Shot], asked: Sequence[Asked]
-) -> tuple[str, ...]:
-    """Every item as a chat: the instruction, the shots as earlier turns, the item's own turns."""
-    texts = []
-    for one in asked:
-        told = instruction or one.instruction
-        turns: list[Turn] = []
-        for shot in shots:
-            own = shot.asked.instruction
-            spoken = own is not None and instruction is None and own != told
-            turns += _led_by(own if spoken else None, shot.asked.turns)
-            turns.append({"role": "assistant", "content": shot.asked.answer})
-        texts.append(_chat(tokenizer, told, [*turns, *one.turns]))
-    return tuple(texts)
+def _chat_of(tokenizer: Tokenizer, instruction: str | None, shots: Sequence[Shot], asked: Conversation) -> str:
+    """An item as a chat: the instruction, the shots as earlier turns, the item's own turns."""
+    told = instruction or asked.instruction
+    turns: list[Turn] = []
+    for shot in shots:
+        own = shot.asked.instruction
+        spoken = own is not None and instruction is None and own != told
+        turns += _led_by(own if spoken else None, shot.asked.turns)
+        turns.append({"role": "assistant", "content": shot.answer})
+    return _chat(tokenizer, told, [*turns, *asked.turns])
 
 
 def _led_by(instruction: str | None, turns: Sequence[Turn]) -> list[Turn]:
@@ -236,8 +158,9 @@ def _led_by(instruction: str | None, turns: Sequence[Turn]) -> list[Turn]:
 def _chat(tokenizer: Tokenizer, instruction: str | None, turns: list[Turn]) -> str:
     from jinja2.exceptions import TemplateError
 
-    def render(messages: list[Turn]) -> str:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    def render(messages: Sequence[Turn]) -> str:
+        conversation: Any = [dict(message) for message in messages]
+        return str(tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
 
     if not instruction:
         return render(turns)

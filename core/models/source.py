@@ -22,8 +22,8 @@ def resolve_base_model(text: str, recipe_folder: Path, *, what: str = "base_mode
     """The address of a base model as the loaders take it: a hub id unchanged, anything local as an absolute path.
 
     A relative path is looked up beside the recipe first, then in the working folder. `package://name/file` names a file
-    inside an installed package, which is found without being imported. Raises `UserError` for what is not there, in which
-    it is called `what`.
+    inside an installed package, which is found without being imported. Raises `UserError` for what is not there, called
+    `what` in it.
     """
     if text.startswith(PACKAGE_SCHEME):
         return str(_package_file(text, what))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from core import DatasetFormat, Example, RowError, hookimpl, load_fragment
+from core import Conversation, DatasetFormat, Example, RowError, hookimpl, load_fragment
 from core.data.formats import end_of_text, optional_text_field, text_field
 from plugins.formats.instruction import Parts, example, prompt_text
 from plugins.formats.instruction.prompts import ALPACA
@@ -31,6 +31,17 @@ def render(row: Mapping[str, Any], options: Mapping[str, Any], tokenizer: PreTra
     return [example(text, output, end_of_text(tokenizer), train_on_inputs=bool(options.get("train_on_inputs")))]
 
 
+def conversation(row: Mapping[str, Any], options: Mapping[str, Any]) -> Conversation | None:
+    """The instruction, and the input as the question; without an input the instruction is the question."""
+    instruction = row.get(options.get("field_instruction") or "instruction")
+    given = row.get(options.get("field_input") or "input")
+    if not isinstance(instruction, str):
+        return None
+    if isinstance(given, str) and given.strip():
+        return Conversation(instruction, ({"role": "user", "content": given},))
+    return Conversation(None, ({"role": "user", "content": instruction},))
+
+
 @hookimpl
 def dataset_formats() -> list[DatasetFormat]:
     return [
@@ -39,5 +50,6 @@ def dataset_formats() -> list[DatasetFormat]:
             render,
             options_schema=load_fragment("alpaca"),
             description="Rows of instruction, input (may be empty) and output.",
+            conversation=conversation,
         )
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from core import DatasetFormat, Example, RowError, Segment, hookimpl, load_fragment
+from core import Conversation, DatasetFormat, Example, RowError, Segment, hookimpl, load_fragment
 from core.data.chat_templates import resolve_chat_template
 from plugins.formats.chat_template.messages import Message, read_messages, role_names
 from plugins.formats.chat_template.turns import Turn, find_turns
@@ -17,7 +17,7 @@ from plugins.formats.chat_template.turns import Turn, find_turns
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-
+SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 THINKING_NOTE = "what the template writes between its generation prompt and the answer is trained with the answer"
 
 
@@ -42,6 +42,25 @@ def render(row: Mapping[str, Any], options: Mapping[str, Any], tokenizer: PreTra
         if train and turn.note
     )
     return [Example(segments, notes=tuple(notes))]
+
+
+def conversation(row: Mapping[str, Any], options: Mapping[str, Any]) -> Conversation | None:
+    """The turns up to the last answer, a leading system turn as the instruction; None for tool calls and parts, which
+    have no plain wording."""
+    messages = row.get(options.get("field_messages") or "messages")
+    names = {"role": "role", "content": "content", **(options.get("message_property_mappings") or {})}
+    if not isinstance(messages, Sequence) or isinstance(messages, str):
+        return None
+    turns: list[dict[str, str]] = []
+    for message in messages:
+        role, content = message.get(names["role"]), message.get(names["content"])
+        if not isinstance(role, str) or not isinstance(content, str):
+            return None
+        turns.append({"role": SPEAKERS.get(role, role), "content": content})
+    while turns and turns[-1]["role"] != "assistant":
+        turns.pop()
+    system = turns.pop(0)["content"] if turns and turns[0]["role"] == "system" else None
+    return Conversation(system, tuple(turns[:-1])) if len(turns) > 1 else None
 
 
 def _trained(messages: Sequence[Message], options: Mapping[str, Any]) -> list[bool]:
@@ -72,7 +91,13 @@ def _segments(
 def dataset_formats() -> list[DatasetFormat]:
     description = "Conversations, rendered by the tokenizer's chat template, a named one, or jinja text."
     return [
-        DatasetFormat(name, render, options_schema=load_fragment("chat_template"), description=description)
+        DatasetFormat(
+            name,
+            render,
+            options_schema=load_fragment("chat_template"),
+            description=description,
+            conversation=conversation,
+        )
         # the second is another name of the first in recipes for axolotl
         for name in ("chat_template", "chat_template.default")
     ]

@@ -171,10 +171,10 @@ def test_a_metric_that_fails_does_not_lose_the_answers(prepared: Any) -> None:
     model = plan.adapter.build(plan).train()
     with pytest.raises(UserError, match=r"'dosage' failed on the item at .*test.jsonl:1: KeyError: 'dose'") as caught:
         evaluate(plan, model, tokenizer, data, ("tuned",))
-    path = plan.output_dir / "tuned.answers.jsonl"
-    assert str(path) in (caught.value.help or "")
+    assert str(plan.output_dir / "answers") in (caught.value.help or "")
+    (path,) = (plan.output_dir / "answers").glob("tuned-*.jsonl")
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["place"] for line in lines] == [item.place for item in data.test]
+    assert sorted(line["item"] for line in lines if "item" in line) == list(range(12))
     assert model.training
 
 
@@ -195,7 +195,7 @@ def test_a_view_that_is_entered_is_left(prepared: Any) -> None:
 
 
 def test_quantisation_is_stated() -> None:
-    from core.evaluation.evaluate import _model_facts
+    from core.evaluation.answerers import model_facts
 
     class Config(SimpleNamespace):
         pass
@@ -205,7 +205,7 @@ def test_quantisation_is_stated() -> None:
         config = Config(quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
         dtype = torch.bfloat16
 
-    assert _model_facts(Model()) == {"dtype": "bfloat16", "quantisation": "4bit"}
+    assert model_facts(Model()) == {"dtype": "bfloat16", "quantisation": "4bit"}
 
 
 def test_a_tuned_prompt_beyond_the_context_is_refused_before_training(prepared: Any) -> None:

@@ -110,7 +110,7 @@ def test_prompts_beyond_the_context_are_all_counted() -> None:
     with pytest.raises(DataError, match=r"2 of 3 prompts of the column 'base'.*leaves 9: test.jsonl:2 \(12 tokens\)"):
         refuse_long_prompts("base", items, [[1] * 10, [1] * 12, [1] * 8], 20, 11)
     with pytest.raises(DataError) as caught:
-        refuse_long_prompts("prompted", items, [[1] * 10] * 3, 16, 8)
+        refuse_long_prompts("prompted", items, [[1] * 10] * 3, 16, 8, asked=True)
     assert "fewer shots" in (caught.value.help or "")
 
 

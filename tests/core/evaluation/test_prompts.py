@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from core.errors import UserError
-from core.evaluation.prompts import draw_shots, few_shot, split_example, zero_shot
+from core.evaluation.prompts import few_shot, zero_shot
+from core.evaluation.shots import draw_shots, split_example
 from core.types import DatasetFormat, DatasetPlan, Example, Segment
 from tests.core.evaluation.making import make_items
 
@@ -30,7 +31,7 @@ def test_shots_are_training_rows_with_different_answers(prepared: Any, tmp_path:
     path = write_rows(tmp_path / "titles.jsonl", TITLES)
     plan, data, tokenizer = prepared({}, datasets=[{"path": path, "type": "alpaca"}])
     shots = draw_shots(plan, data, data.test, tokenizer, 3)
-    assert {shot.asked.answer for shot in shots} == {"class 0", "class 1", "class 2"}
+    assert {shot.answer for shot in shots} == {"class 0", "class 1", "class 2"}
     assert draw_shots(plan, data, data.test, tokenizer, 3) == shots
     assert len({shot.place for shot in draw_shots(plan, data, data.test, tokenizer, 8)}) == 8
     assert {shot.place for shot in shots} <= set(data.train["place"])

@@ -1,0 +1,88 @@
+"""What training leaves beside the model: enough to finish a run whose scoring broke off without training again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import UserError
+from core.results import TrainResult
+from core.types import Plan
+
+if TYPE_CHECKING:
+    from core.types import Module
+
+TRAINING_FILE = "training.json"
+
+
+def keep_training(plan: Plan, trained: TrainResult) -> None:
+    """Write what training did into the output folder, on the main process, whole or not at all."""
+    from core.processes import is_main
+
+    if not is_main():
+        return
+    counted = _counted(trained)
+    # asdict would copy the model
+    values: dict[str, Any] = asdict(replace(counted, model=None))  # type: ignore[arg-type]
+    del values["model"]
+    path = plan.output_dir / TRAINING_FILE
+    partial = path.with_name(f".partial-{TRAINING_FILE}")
+    try:
+        partial.write_text(json.dumps(values) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(
+            f"{str(path)!r} cannot be written: {error.strerror or error}",
+            help=f"the tuned model is saved; make room there, then score it with {eval_command(plan.output_dir)}",
+        ) from error
+
+
+def training_of(folder: Path, model: Module) -> TrainResult | None:
+    """What training left in `folder`, for a `model` that was loaded from it; None where there is nothing."""
+    path = folder / TRAINING_FILE
+    if not path.is_file():
+        return None
+    try:
+        return TrainResult(**{**json.loads(path.read_text(encoding="utf-8")), "model": model})
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{str(path)!r} cannot be read: {error}", help="get an intact copy of the run") from error
+
+
+@contextmanager
+def scored_later(plan: Plan) -> Iterator[None]:
+    """Within: whatever goes wrong is told together with how to go on, because the model is saved by now."""
+    from core.console import say_error
+
+    command = eval_command(plan.output_dir)
+    try:
+        yield
+    except UserError as error:
+        help = f"{error.help}\n  " if error.help else ""
+        error.help = f"{help}the tuned model is saved; score it, going on from here, with {command}"
+        raise
+    except BaseException:
+        say_error(f"scoring broke off; the tuned model is saved in {plan.output_dir}")
+        say_error(f"help: score it, going on from here, with {command}")
+        raise
+
+
+def eval_command(folder: Path) -> str:
+    """The command that scores the run in `folder`."""
+    working = Path.cwd()
+    shown = folder.relative_to(working) if folder.is_relative_to(working) and folder != working else folder
+    return f"`tunesmith eval {shlex.quote(str(shown))}`"
+
+
+def _counted(trained: TrainResult) -> TrainResult:
+    from core.models import parameter_counts
+
+    if trained.parameters_total:
+        return trained
+    trained_parameters, total = parameter_counts(trained.model)
+    return replace(trained, parameters_trained=trained_parameters, parameters_total=total)
