@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 # The names that torchrun and the MPI launchers use.
 RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
@@ -49,6 +52,20 @@ def note_start() -> None:
 def leave_exit_code(code: int) -> None:
     """Under `tunesmith launch`: leave the code this process ends with."""
     _leave(f"{rank_of()}.exit", str(code))
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with `code`; one of several ends at once, after what is registered to run at exit.
+
+    A library's thread that is still alive while the interpreter is taken down can abort the process, and the launcher
+    would take a run that has ended well for a failed one.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def started_processes(folder: Path) -> list[int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from core.launched import leave
+
 
 def main(adapter: str, model_folder: str, folder: str) -> None:
     import torch
@@ -33,3 +35,4 @@ def main(adapter: str, model_folder: str, folder: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    leave(0)

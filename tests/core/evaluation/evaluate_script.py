@@ -13,6 +13,7 @@ from typing import Any
 from core.data import prepare
 from core.evaluation import evaluate
 from core.host import load_host
+from core.launched import leave
 from core.models import load_tokenizer
 from core.processes import is_main, start_processes, stop_processes
 from tests.core.evaluation.making import make_eval_plan
@@ -57,3 +58,4 @@ def main(model_folder: str, folder: str, weights: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    leave(0)

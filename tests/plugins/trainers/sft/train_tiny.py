@@ -12,6 +12,7 @@ from pathlib import Path
 
 from core import UserError
 from core.console import say
+from core.launched import leave
 from core.processes import gather_objects, rank, start_processes, stop_processes, world_size
 from tests.core.plans import make_test_data, make_test_plan
 
@@ -58,4 +59,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
