@@ -28,6 +28,7 @@ from core.types import (
     Segment,
     Trainer,
     Training,
+    Workload,
 )
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ __all__ = [
     "Trainer",
     "Training",
     "UserError",
+    "Workload",
     "hookimpl",
     "load_base",
     "load_fragment",
