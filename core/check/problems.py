@@ -15,6 +15,7 @@ from core.check.defaults import resolve_defaults, typed
 from core.check.files import file_problems
 from core.check.foreign import ForeignKeys
 from core.check.owners import PICKED, taking_part, used_keys
+from core.check.remote import address_problems
 from core.check.requirements import requirement_problems
 from core.check.schema import ITEM_LISTS, REQUIRED, fit_schema, schema_at
 from core.check.wording import missing, not_finite, problems_of, unknown
@@ -50,7 +51,7 @@ def check_recipe(recipe: Recipe, host: Host, *, files: bool = True) -> list[Prob
         *escape_problems(recipe, schema),
     ]
     if files:
-        problems += [*requirement_problems(recipe), *file_problems(recipe, host)]
+        problems += [*requirement_problems(recipe), *file_problems(recipe, host), *address_problems(recipe)]
     problems = _with_variables(problems, recipe, schema)
     if not any(problem.severity == "error" for problem in problems):
         resolved = resolve_defaults(recipe, host)

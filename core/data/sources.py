@@ -1,4 +1,4 @@
-"""Where rows come from: a file, a folder of files, a saved Arrow folder, or a data set of the hub."""
+"""Where rows come from: files and folders here, on web servers and in object stores, saved Arrow folders, the hub."""
 
 from __future__ import annotations
 
@@ -9,24 +9,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from core.data.files import READERS, SUFFIXES, SourceRow, display, read_file
+from core.data.addresses import is_address, masked
+from core.data.files import READERS, SUFFIXES, SourceRow, display, kind_of, read_source, suffix_of
+from core.data.opened import SourceFile, local_file
+from core.data.remote import contents, files_at, holds, matching
+from core.data.splits import SPLIT_WORDS, Rows, parted, selected, split_in_name
 from core.errors import DataError
 from core.types import DatasetPlan
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-# the names that mark a file of a folder as part of a split, as the hub reads them
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    "eval": "test",
-    "evaluation": "test",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-}
+SAVED = ("state.json", "dataset_dict.json")  # the marks of a folder that `save_to_disk` wrote
 
 
 def read_rows(dataset: DatasetPlan) -> Iterator[SourceRow]:
@@ -36,12 +28,8 @@ def read_rows(dataset: DatasetPlan) -> Iterator[SourceRow]:
     holds no rows.
     """
     options = dataset.options
-    split, part = _split_of(options.get("split"))
-    rows = _open(dataset, split)
-    if part:
-        rows = iter(_slice(list(rows), split, part))
-    if options.get("shards"):
-        rows = iter(_shard(list(rows), int(options["shards"]), int(options.get("shards_idx") or 0)))
+    split, _ = parted(options.get("split"))
+    rows = selected(_open(dataset.path, options, split), options.get("split"), options)
     first = next(rows, None)
     if first is None:
         asked = f" in {options['split']!r}" if options.get("split") else ""
@@ -51,51 +39,75 @@ def read_rows(dataset: DatasetPlan) -> Iterator[SourceRow]:
 
 
 def shown(path: str) -> str:
-    """The path of a data set as messages show it."""
-    return display(Path(path)) if Path(path).is_absolute() else path
+    """The path of a data set as messages show it: no passwords, and relative where it lies below the current folder."""
+    return masked(path) if is_address(path) else display(Path(path)) if Path(path).is_absolute() else path
 
 
-def _split_of(split: str | None) -> tuple[str, str]:
-    """`train[:20%]` -> (`train`, `[:20%]`); nothing -> (``, ``)."""
-    name, bracket, part = (split or "").partition("[")
-    return name.strip(), bracket + part
+def source_files(path: str, options: Mapping[str, Any]) -> list[SourceFile] | None:
+    """The files that the rows of a data set are read from; None for the hub and for saved data sets.
+
+    Raises `DataError` where there are none.
+    """
+    if is_address(path):
+        return None if _saved_at(path) else _addressed(path, options)
+    here = Path(path)
+    if here.is_dir():
+        return None if any((here / name).is_file() for name in SAVED) else _in_folder(here, options)
+    if here.is_file():
+        return [local_file(here)]
+    if path in READERS and options.get("data_files"):
+        return _listed(Path.cwd(), options["data_files"])
+    if here.is_absolute() or suffix_of(path) in SUFFIXES or not HUB_ID.fullmatch(path):
+        raise _missing(here)
+    return None
 
 
-def _slice(rows: list[SourceRow], split: str, part: str) -> list[SourceRow]:
-    """The rows that a slice such as `[:20%]` or `[100:200]` names, as `datasets` reads it."""
-    from datasets import ReadInstruction
+def contents_elsewhere(path: str, options: Mapping[str, Any]) -> dict[str, str | None] | None:
+    """What tells the content of each file of a data set that is elsewhere from an earlier one; None for data here.
 
-    name = split or "train"
-    try:
-        pieces = ReadInstruction.from_spec(name + part).to_absolute({name: len(rows)})
-    except (ValueError, AssertionError) as error:
-        raise DataError(
-            f"split {split + part!r} cannot be used on {len(rows)} rows: {' '.join(str(error).split())}",
-            help="write it as train[:20%], train[100:200] or train[-50:]",
-        ) from error
-    return [row for piece in pieces for row in rows[piece.from_ : piece.to]]
+    Raises `DataError` where they cannot be reached.
+    """
+    given = options.get("data_files") or []
+    patterns = [given] if isinstance(given, str) else list(given)
+    addresses = [pattern for pattern in patterns if is_address(pattern)]
+    if is_address(path):
+        addresses += [f"{path.rstrip('/')}/{pattern}" for pattern in patterns if not is_address(pattern)] or [path]
+        saved = _saved_at(path)
+        return {
+            name: said
+            for address in addresses
+            for name, said in contents(address, lambda name: saved or _wanted(name, options)).items()
+        }
+    if not addresses:
+        return None
+    # beside files here, nothing tells them all
+    return (
+        dict.fromkeys(addresses)
+        if len(addresses) < len(patterns)
+        else {
+            name: said
+            for address in addresses
+            for name, said in contents(address, lambda name: suffix_of(name) in SUFFIXES).items()
+        }
+    )
 
 
-def _shard(rows: list[SourceRow], shards: int, index: int) -> list[SourceRow]:
-    if not 0 <= index < shards:
-        raise DataError(f"shards_idx {index} is not one of {shards} shards", help=f"use 0 to {shards - 1}")
-    size, larger = divmod(len(rows), shards)
-    start = index * size + min(index, larger)
-    return rows[start : start + size + (index < larger)]
+def _open(path: str, options: Mapping[str, Any], split: str) -> Rows:
+    files = source_files(path, options)
+    if files is not None:
+        kind = path if path in READERS and options.get("data_files") else options.get("ds_type")
+        chosen = files if options.get("data_files") else _of_split(files, split, shown(path))
+        # an unknown kind is told before the first row of another file is read
+        kinds = [kind_of(file.name, kind) for file in chosen]
+        return Rows(lambda: _each(chosen, kinds))
+    if is_address(path) or Path(path).is_dir():
+        return _saved(path, split)
+    return _hub(path, options, split)
 
 
-def _open(dataset: DatasetPlan, split: str) -> Iterator[SourceRow]:
-    path = Path(dataset.path)
-    options = dataset.options
-    if path.is_dir():
-        return _read_folder(path, options, split)
-    if path.is_file():
-        return read_file(path, _kind(path, options))
-    if dataset.path in READERS and options.get("data_files"):
-        return _read_files(_listed(Path.cwd(), options["data_files"]), {**options, "ds_type": dataset.path}, "")
-    if path.is_absolute() or path.suffix in SUFFIXES or not HUB_ID.fullmatch(dataset.path):
-        raise _missing(path)
-    return _read_hub(dataset.path, options, split)
+def _each(files: Sequence[SourceFile], kinds: Sequence[str]) -> Iterator[SourceRow]:
+    for file, kind in zip(files, kinds, strict=True):
+        yield from read_source(file, kind)
 
 
 def _missing(path: Path) -> DataError:
@@ -109,80 +121,106 @@ def _missing(path: Path) -> DataError:
     return DataError(f"no data at {display(path)!r}", help=help)
 
 
-def _kind(path: Path, options: Mapping[str, Any]) -> str:
-    kind = options.get("ds_type") or SUFFIXES.get(path.suffix.lower())
-    if kind not in READERS:
-        said = f"ds_type {kind!r}" if kind else f"the ending {path.suffix!r}"
-        raise DataError(
-            f"{display(path)}: {said} is not a kind of file that can be read",
-            help=f"set ds_type to one of {', '.join(READERS)}",
-        )
-    return str(kind)
-
-
-def _read_folder(folder: Path, options: Mapping[str, Any], split: str) -> Iterator[SourceRow]:
-    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
-        return _read_saved(folder, split)
+def _in_folder(folder: Path, options: Mapping[str, Any]) -> list[SourceFile]:
     if options.get("data_files"):
-        return _read_files(_listed(folder, options["data_files"]), options, "")
-    kinds = {options["ds_type"]} if options.get("ds_type") else set(READERS)
-    files = [file for file in sorted(folder.iterdir()) if file.is_file() and SUFFIXES.get(file.suffix.lower()) in kinds]
+        return _listed(folder, options["data_files"])
+    try:
+        entries = sorted(folder.iterdir())
+    except PermissionError as error:
+        raise DataError(f"no permission to read the folder {display(folder)}", help="check its mode") from error
+    files = [local_file(entry) for entry in entries if entry.is_file() and _wanted(entry.name, options)]
     if not files:
+        texts = any(SUFFIXES.get(suffix_of(entry.name)) == "text" for entry in entries)
         raise DataError(
             f"the folder {display(folder)} holds no data files",
-            help=f"it should hold files that end in {', '.join(SUFFIXES)}",
+            help="to read its .txt files, set ds_type: text"
+            if texts and not options.get("ds_type")
+            else f"it should hold files that end in {', '.join(SUFFIXES)}, perhaps with .gz or .zst after it",
         )
-    return _read_files(files, options, split)
+    return files
 
 
-def _listed(folder: Path, wanted: str | Sequence[str]) -> list[Path]:
-    """The files that `data_files` names (patterns allowed) below `folder`."""
-    files: list[Path] = []
+def _wanted(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a file of a folder is one to read, by its ending."""
+    kind = SUFFIXES.get(suffix_of(name))
+    if options.get("ds_type"):
+        return bool(kind == options["ds_type"])
+    # plain text beside rows is a licence or a note, unless text is what was asked for
+    return kind is not None and kind != "text"
+
+
+def _addressed(address: str, options: Mapping[str, Any]) -> list[SourceFile]:
+    def wanted(name: str) -> bool:
+        return _wanted(name, options)
+
+    given = options.get("data_files")
+    if given:
+        return matching(address, [given] if isinstance(given, str) else list(given), wanted)
+    return files_at(address, wanted)
+
+
+def _listed(folder: Path, wanted: str | Sequence[str]) -> list[SourceFile]:
+    """The files that `data_files` names (patterns and addresses allowed) below `folder`."""
+    files: list[SourceFile] = []
     for pattern in [wanted] if isinstance(wanted, str) else wanted:
+        if is_address(pattern):
+            files += files_at(pattern, lambda name: suffix_of(name) in SUFFIXES)
+            continue
         absolute = Path(pattern).is_absolute()
         found = sorted(Path("/").glob(str(Path(pattern).relative_to("/"))) if absolute else folder.glob(pattern))
         if not found:
             raise _missing(Path(pattern) if absolute else folder / pattern)
-        files += found
+        files += map(local_file, found)
     return files
 
 
-def _read_files(files: list[Path], options: Mapping[str, Any], split: str) -> Iterator[SourceRow]:
-    """The rows of several files; where file names tell splits apart, those of `split` (default: train) alone."""
-    splits = {file: _split_in_name(file.stem) for file in files}
-    if any(splits.values()) and not options.get("data_files"):
-        wanted = SPLIT_WORDS.get(split or "train", split)
-        chosen = [file for file in files if (splits[file] or "train") == wanted]
-        if not chosen:
-            there = ", ".join(sorted({name or "train" for name in splits.values()}))
-            raise DataError(
-                f"{display(files[0].parent)} has no files for split {wanted!r}; it has: {there}",
-                help="set split to one of these, or name the files with data_files",
-            )
-        files = chosen
-    for file in files:
-        yield from read_file(file, _kind(file, options))
+def _of_split(files: list[SourceFile], split: str, name: str) -> list[SourceFile]:
+    """The files of `split` (default: train), where file names tell splits apart."""
+    splits = [split_in_name(Path(file.name).stem) for file in files]
+    wanted = SPLIT_WORDS.get(split or "train", split)
+    if len(files) == 1:
+        if wanted in ("train", splits[0], Path(files[0].name).name.partition(".")[0]):
+            return files
+        raise DataError(
+            f"{name} is one file, which has no split {wanted!r}",
+            help="leave split out, or give a part of the file: split: train[80%:]",
+        )
+    if not any(splits):
+        if wanted == "train":
+            return files
+        raise DataError(
+            f"{name} has no files for split {wanted!r}: no file name tells of splits",
+            help="name the files with data_files",
+        )
+    chosen = [file for file, found in zip(files, splits, strict=True) if (found or "train") == wanted]
+    if not chosen:
+        there = ", ".join(sorted({found or "train" for found in splits}))
+        raise DataError(
+            f"{name} has no files for split {wanted!r}; it has: {there}",
+            help="set split to one of these, or name the files with data_files",
+        )
+    return chosen
 
 
-def _split_in_name(stem: str) -> str | None:
-    words = re.split(r"[^a-z]+", stem.lower())
-    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
+def _saved_at(address: str) -> bool:
+    return not suffix_of(address) and any(holds(address, name) for name in SAVED)
 
 
-def _read_saved(folder: Path, split: str) -> Iterator[SourceRow]:
+def _saved(path: str, split: str) -> Rows:
     """A folder written by `save_to_disk` of the `datasets` library."""
     from datasets import DatasetDict, load_from_disk
 
+    name = shown(path)
     try:
-        saved = load_from_disk(str(folder))
+        saved = load_from_disk(path)
     except Exception as error:
         raise DataError(
-            f"{display(folder)} cannot be read as a saved data set: {' '.join(str(error).split())}",
+            f"{name} cannot be read as a saved data set: {' '.join(str(error).split())}",
             help="write it again with save_to_disk",
         ) from error
     if isinstance(saved, DatasetDict):
-        saved = saved[_chosen_split(list(saved), split, display(folder))]
-    return _number(saved, display(folder))
+        saved = saved[_chosen_split(list(saved), split, name)]
+    return _numbered(saved, name)
 
 
 def _chosen_split(there: list[str], split: str, name: str) -> str:
@@ -192,11 +230,14 @@ def _chosen_split(there: list[str], split: str, name: str) -> str:
     return wanted
 
 
-def _number(rows: Any, name: str) -> Iterator[SourceRow]:
-    return (SourceRow(dict(values), f"{name} row {number}") for number, values in enumerate(rows, start=1))
+def _numbered(rows: Any, name: str) -> Rows:
+    def read() -> Iterator[SourceRow]:
+        return (SourceRow(dict(values), f"{name} row {number}") for number, values in enumerate(rows, start=1))
+
+    return Rows(read, len(rows))
 
 
-def _read_hub(path: str, options: Mapping[str, Any], split: str) -> Iterator[SourceRow]:
+def _hub(path: str, options: Mapping[str, Any], split: str) -> Rows:
     from datasets import load_dataset
 
     try:
@@ -215,4 +256,4 @@ def _read_hub(path: str, options: Mapping[str, Any], split: str) -> Iterator[Sou
             f"the data set {path!r} cannot be loaded from the hub: {reason}",
             help="check the name and the connection, or give the path of a local file",
         ) from error
-    return _number(rows, path)
+    return _numbered(rows, path)

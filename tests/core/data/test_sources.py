@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,16 @@ def numbers(path: Path | str, **options: Any) -> list[int]:
 
 def numbered(path: Path, count: int, start: int = 0) -> Path:
     return write_lines(path, [{"n": n} for n in range(start, start + count)])
+
+
+def pack(content: bytes, ending: str) -> bytes:
+    """`content` compressed; skips the test where the package for it is missing."""
+    if ending == "zst":
+        zstandard = pytest.importorskip("zstandard", reason="the extra zstd is not installed")
+        # two frames, as parallel compressors write them
+        half = len(content) // 2
+        return b"".join(zstandard.ZstdCompressor().compress(part) for part in (content[:half], content[half:]))
+    return {"gz": gzip, "bz2": bz2, "xz": lzma}[ending].compress(content)
 
 
 def refusal(path: Path | str, **options: Any) -> DataError:
@@ -123,11 +136,66 @@ def test_missing_file(in_tmp_path: Path) -> None:
 
 
 def test_kind_of_file(in_tmp_path: Path) -> None:
-    write_lines(in_tmp_path / "data.txt", [{"n": 1}])
-    error = refusal(in_tmp_path / "data.txt")
-    assert error.message == "data.txt: the ending '.txt' is not a kind of file that can be read"
-    assert error.help == "set ds_type to one of json, jsonl, csv, tsv, parquet, arrow"
-    assert numbers(in_tmp_path / "data.txt", ds_type="jsonl") == [1]
+    write_lines(in_tmp_path / "data.dat", [{"n": 1}])
+    error = refusal(in_tmp_path / "data.dat")
+    assert error.message == "data.dat: the ending '.dat' is not a kind of file that can be read"
+    assert error.help == "set ds_type to one of json, jsonl, csv, tsv, parquet, arrow, text"
+    assert numbers(in_tmp_path / "data.dat", ds_type="jsonl") == [1]
+
+
+def test_plain_text_is_a_row_a_line(in_tmp_path: Path) -> None:
+    (in_tmp_path / "data.txt").write_bytes(b"\xef\xbb\xbfone\r\n\n two\nthr\0ee")
+    rows = list(read_rows(dataset(in_tmp_path / "data.txt")))
+    assert [(row.values, row.place) for row in rows] == [
+        ({"text": "one"}, "data.txt:1"),
+        ({"text": " two"}, "data.txt:3"),
+        ({}, "data.txt:4"),
+    ]
+    assert rows[-1].problem == "the line holds a NUL character"
+
+
+def test_text_files_of_a_folder_are_read_when_asked_for(in_tmp_path: Path) -> None:
+    (in_tmp_path / "set").mkdir()
+    (in_tmp_path / "set" / "a.txt").write_text("one\n")
+    assert refusal(in_tmp_path / "set").help == "to read its .txt files, set ds_type: text"
+    assert [row.values for row in read_rows(dataset(in_tmp_path / "set", ds_type="text"))] == [{"text": "one"}]
+
+
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst"])
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "txt"])
+def test_compressed_files_are_the_same_as_plain_ones(in_tmp_path: Path, ending: str, kind: str) -> None:
+    content = {
+        "jsonl": "".join(f'{{"text": "number {n}"}}\n' for n in range(3000)),
+        "json": "[" + ",\n".join(f'{{"text": "number {n}"}}' for n in range(3000)) + "]",
+        "csv": "text\n" + "".join(f"number {n}\n" for n in range(3000)),
+        "txt": "".join(f"number {n}\n" for n in range(3000)),
+    }[kind].encode()
+    (in_tmp_path / f"data.{kind}").write_bytes(content)
+    (in_tmp_path / f"data.{kind}.{ending}").write_bytes(pack(content, ending))
+    plain = list(read_rows(dataset(in_tmp_path / f"data.{kind}")))
+    packed = list(read_rows(dataset(in_tmp_path / f"data.{kind}.{ending}")))
+    assert [row.values for row in packed] == [row.values for row in plain]
+    assert len(packed) == 3000
+    assert packed[7].place == plain[7].place.replace(kind, f"{kind}.{ending}")
+
+
+def test_a_slice_that_starts_at_the_beginning_reads_no_further(in_tmp_path: Path) -> None:
+    write_lines(in_tmp_path / "data.jsonl", [{"n": 1}, {"n": 2}])
+    with (in_tmp_path / "data.jsonl").open("ab") as file:
+        file.write(b"\xff not text")
+    assert numbers(in_tmp_path / "data.jsonl", split="train[:2]") == [1, 2]
+    assert "is not UTF-8" in refusal(in_tmp_path / "data.jsonl", split="train[:50%]").message
+
+
+def test_a_slice_longer_than_the_data(in_tmp_path: Path) -> None:
+    error = refusal(numbered(in_tmp_path / "data.jsonl", 5), split="train[:9]")
+    assert error.message == "split 'train[:9]' cannot be used on 5 rows: the slice ends at 9"
+
+
+def test_one_file_has_no_other_split(in_tmp_path: Path) -> None:
+    error = refusal(numbered(in_tmp_path / "data.jsonl", 5), split="validation")
+    assert error.message == "data.jsonl is one file, which has no split 'validation'"
+    assert numbers(numbered(in_tmp_path / "test.jsonl", 2), split="test") == [0, 1]
 
 
 def test_kind_as_path_with_data_files(in_tmp_path: Path) -> None:

@@ -1,0 +1,281 @@
+"""Data elsewhere: a real web server on this machine, and a real S3 server where one is installed."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.data import read_rows
+from core.data.remote import contents
+from core.data.sources import contents_elsewhere, shown
+from core.errors import DataError
+from tests.core.data.making import dataset
+
+LINES = b"".join(b'{"n": %d}\n' % n for n in range(50))
+SECRET = "hunter2"
+
+
+def numbers(path: str, **options: Any) -> list[int]:
+    return [int(row.values["n"]) for row in read_rows(dataset(path, **options))]
+
+
+def refusal(path: str, **options: Any) -> DataError:
+    with pytest.raises(DataError) as error:
+        list(read_rows(dataset(path, **options)))
+    return error.value
+
+
+def parquet(count: int) -> bytes:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    sink = io.BytesIO()
+    parquet.write_table(pa.table({"n": list(range(count))}), sink)
+    return sink.getvalue()
+
+
+def arrow(count: int) -> bytes:
+    import pyarrow as pa
+
+    table = pa.table({"n": list(range(count))})
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+FILES = {
+    "train.jsonl": LINES,
+    "data.json": b"[" + b",".join(LINES.splitlines()) + b"]",
+    "data.csv": b"n\n" + b"".join(b"%d\n" % n for n in range(50)),
+    "data.tsv": b"n\tm\n" + b"".join(b"%d\tx\n" % n for n in range(50)),
+    "data.jsonl.gz": gzip.compress(LINES),
+}
+KINDS = [*FILES, "data.parquet", "data.arrow"]
+
+
+def content(name: str) -> bytes:
+    return {"data.parquet": parquet, "data.arrow": arrow}[name](50) if name not in FILES else FILES[name]
+
+
+# ---------------------------------------------------------------- a web server
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves FILES; /cut/… ends early, /away/… sends on to http elsewhere, /moved/… to a file here."""
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0].lstrip("/")
+        folder, _, name = path.rpartition("/")
+        if folder in ("away", "moved"):
+            self.send_response(302)
+            self.send_header("Location", f"http://example.org/{name}" if folder == "away" else f"/{name}")
+            self.end_headers()
+            return
+        if name not in KINDS:
+            self.send_error(404)
+            return
+        body = content(name)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        if folder != "unsaid":
+            self.send_header("ETag", f'"{len(body)}"')
+        self.end_headers()
+        self.wfile.write(body[:200] if folder == "cut" else body)
+
+    def log_message(self, *args: Any) -> None:
+        """Nothing on the terminal."""
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_file_from_a_web_server(web: str, name: str) -> None:
+    assert numbers(f"{web}/{name}") == list(range(50))
+    assert numbers(f"{web}/{name}", split="train[:20%]") == list(range(10))
+    assert numbers(f"{web}/{name}", split="train[-3:]") == [47, 48, 49]
+    assert numbers(f"{web}/{name}", split="train[4:6]") == [4, 5]
+
+
+def test_places_and_names_hide_what_follows_the_question_mark(web: str) -> None:
+    address = f"{web}/train.jsonl?token={SECRET}&part=1"
+    (row, *_) = read_rows(dataset(address))
+    assert row.place == f"{web}/train.jsonl:1"
+    assert shown(address) == f"{web}/train.jsonl?token=***&part=***"
+    error = refusal(f"{web}/no.jsonl?token={SECRET}")
+    assert error.message == f"'{web}/no.jsonl?token=***' cannot be fetched: 404 Not Found"
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (f"https://jane:{SECRET}@127.0.0.1/a.jsonl", "'https://***@127.0.0.1/a.jsonl' holds a user name or a password"),
+        ("http://data.example.org/a.jsonl", "'http://data.example.org/a.jsonl' is not secure: http is refused"),
+        ("ftp://data.example.org/a.jsonl", "'ftp://data.example.org/a.jsonl': ftp:// is no address that data are read"),
+        ("s3://", "'s3://' names no server or bucket"),
+    ],
+)
+def test_addresses_that_are_refused(address: str, message: str) -> None:
+    error = refusal(address)
+    assert error.message.startswith(message)
+    assert error.help
+    assert SECRET not in error.message + error.help
+
+
+def test_a_connection_that_ends_early_is_no_shorter_file(web: str) -> None:
+    error = refusal(f"{web}/cut/train.jsonl")
+    assert error.message == f"'{web}/cut/train.jsonl': the connection ended after 200 of {len(LINES)} bytes"
+
+
+def test_a_server_that_sends_on(web: str) -> None:
+    assert numbers(f"{web}/moved/train.jsonl") == list(range(50))
+    error = refusal(f"{web}/away/train.jsonl")
+    assert "the server sends on to http://example.org/train.jsonl, which is not https" in error.message
+
+
+def test_no_server_there() -> None:
+    error = refusal("http://127.0.0.1:9/train.jsonl")
+    assert error.message.startswith("'http://127.0.0.1:9/train.jsonl' cannot be read: ")
+    assert error.help == "check the address and the network"
+
+
+def test_what_tells_contents_apart(web: str) -> None:
+    def any_name(name: str) -> bool:
+        return True
+
+    (said,) = contents(f"{web}/train.jsonl", any_name).values()
+    assert said == f'"{len(LINES)}" None {len(LINES)}'
+    assert contents(f"{web}/unsaid/train.jsonl", any_name) == {f"{web}/unsaid/train.jsonl": None}
+
+
+def test_addresses_in_data_files(web: str) -> None:
+    assert numbers("json", data_files=[f"{web}/train.jsonl", f"{web}/data.json"], ds_type="json") == [*range(50)] * 2
+    assert numbers(web, data_files="train.jsonl") == list(range(50))
+
+
+# ---------------------------------------------------------------- an object store
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Callable[[str, bytes], None]]:
+    """`put(key, content)` of a bucket called `rows` on an S3 server of this machine."""
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    pytest.importorskip("flask", reason="the S3 server needs flask")
+    server_of = pytest.importorskip("moto.server", reason="moto, which has an S3 server, is not installed")
+    import boto3
+
+    patch = pytest.MonkeyPatch()
+    server = server_of.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        patch.setenv(name, value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="rows")
+    yield lambda key, content: client.put_object(Bucket="rows", Key=key, Body=content)
+    server.stop()
+    patch.undo()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_file_from_a_store(bucket: Callable[[str, bytes], None], name: str) -> None:
+    bucket(f"kinds/{name}", content(name))
+    assert numbers(f"s3://rows/kinds/{name}") == list(range(50))
+    assert numbers(f"s3://rows/kinds/{name}", split="train[:20%]") == list(range(10))
+    assert next(iter(read_rows(dataset(f"s3://rows/kinds/{name}")))).place.startswith(f"s3://rows/kinds/{name}")
+
+
+def test_a_folder_and_a_pattern_of_a_store(bucket: Callable[[str, bytes], None]) -> None:
+    bucket("set/train-1.jsonl", b'{"n": 1}\n')
+    bucket("set/train-2.jsonl", b'{"n": 2}\n')
+    bucket("set/test.jsonl", b'{"n": 3}\n')
+    bucket("set/README.md", b"not data")
+    assert numbers("s3://rows/set") == [1, 2]
+    assert numbers("s3://rows/set/", split="test") == [3]
+    assert numbers("s3://rows/set/train-*.jsonl") == [1, 2]
+    assert numbers("s3://rows/set", data_files=["test.jsonl", "train-1.jsonl"]) == [3, 1]
+
+
+def test_a_saved_data_set_of_a_store(bucket: Callable[[str, bytes], None], tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    Dataset.from_list([{"n": 1}, {"n": 2}]).save_to_disk(str(tmp_path / "set"))
+    for file in (tmp_path / "set").iterdir():
+        bucket(f"saved/{file.name}", file.read_bytes())
+    assert numbers("s3://rows/saved") == [1, 2]
+
+
+def test_what_is_not_in_a_store(bucket: Callable[[str, bytes], None]) -> None:
+    assert refusal("s3://rows/none.jsonl").message == "no data at 's3://rows/none.jsonl'"
+    assert refusal("s3://no-such-bucket/none.jsonl").message.startswith("no data at 's3://no-such-bucket/none.jsonl'")
+
+
+def test_a_file_of_a_store_that_changes_tells_so(bucket: Callable[[str, bytes], None]) -> None:
+    def any_name(name: str) -> bool:
+        return True
+
+    bucket("changing/a.jsonl", b'{"n": 1}\n')
+    before = contents("s3://rows/changing", any_name)
+    assert before == contents("s3://rows/changing", any_name)
+    bucket("changing/a.jsonl", b'{"n": 2}\n')
+    assert before.keys() == contents("s3://rows/changing", any_name).keys()
+    assert before != contents("s3://rows/changing", any_name)
+    assert numbers("s3://rows/changing/a.jsonl") == [2]
+
+
+# ---------------------------------------------------------------- what check says
+
+
+@pytest.mark.parametrize(
+    ("address", "package", "extra"),
+    [
+        ("s3://rows/a.jsonl", "s3fs", "s3"),
+        ("gs://rows/a.jsonl", "gcsfs", "gcs"),
+        ("az://rows/a.jsonl", "adlfs", "azure"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_command(
+    monkeypatch: pytest.MonkeyPatch, address: str, package: str, extra: str
+) -> None:
+    from core.data import addresses
+
+    monkeypatch.setattr(addresses, "find_spec", lambda name: None)
+    error = refusal(address)
+    assert error.message == f"'{address}' needs the package {package}, which is not installed"
+    assert error.help == f'install it: pip install "tunesmith[{extra}]"'
+
+
+def test_the_content_of_a_data_set_elsewhere(web: str, bucket: Callable[[str, bytes], None]) -> None:
+    bucket("told/a.jsonl", b'{"n": 1}\n')
+    bucket("told/README.md", b"not data")
+    found = contents_elsewhere("s3://rows/told", {})
+    assert found is not None
+    assert list(found) == ["s3://rows/told/a.jsonl"]
+    assert contents_elsewhere(f"{web}/train.jsonl", {}) == contents_elsewhere(
+        "json", {"data_files": [f"{web}/train.jsonl"]}
+    )
+    assert contents_elsewhere("json", {"data_files": [f"{web}/train.jsonl", "here.jsonl"]}) == {
+        f"{web}/train.jsonl": None
+    }
+    assert contents_elsewhere("here.jsonl", {}) is None
