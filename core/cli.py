@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 COMMANDS = (
     "run",
     "launch",
+    "eval",
     "check",
     "data",
+    "cache",
     "show",
     "diff",
     "recipes",

@@ -72,12 +72,13 @@ def audit(checks: Sequence[CheckPlan], facts: DataFacts) -> AuditReport:
     )
 
 
-def audit_lines(report: AuditReport) -> list[str]:
-    """One line per warning, then what was done; nothing where no check was made."""
+def audit_lines(report: AuditReport, speed: str | None = None) -> list[str]:
+    """One line per warning, then what was done; nothing where no check was made. speed: said in place of the rate."""
     if not report.checks:
         return []
     lines = [_warning(entry) for entry in report.entries if entry.level == "warn"]
-    speed = f"{report.examples / report.seconds:,.0f}/s" if report.seconds else "at once"
+    if speed is None:
+        speed = f"{report.examples / report.seconds:,.0f}/s" if report.seconds else "at once"
     found = [f"{number} {word}{'' if number == 1 else 's'}" for number, word in _counts(report) if number]
     checks = f"{len(report.checks)} check{'' if len(report.checks) == 1 else 's'}"
     done = f"audit: {checks} of {report.examples:,} examples ({speed}): "

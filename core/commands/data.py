@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,12 +61,13 @@ def execute(args: argparse.Namespace) -> int:
         error.recipe = error.recipe or plan.recipe
         raise
     adopt_chat_template(plan, tokenizer)
-    gathered = gather(plan, tokenizer)
-    facts = gathered.facts(tokenizer)
-    report = audit(plan.checks, facts)
-    print("\n".join([*lines_about(stats_of(gathered, report), plan.recipe), *audit_lines(report)]))
-    _show(args, facts, tokenizer)
-    _write(args, facts, report, plan, tokenizer)
+    with tempfile.TemporaryDirectory(prefix="tunesmith-data-") as folder:
+        gathered = gather(plan, tokenizer, Path(folder))
+        facts = gathered.facts(tokenizer)
+        report = audit(plan.checks, facts)
+        print("\n".join([*lines_about(stats_of(gathered, report), plan.recipe), *audit_lines(report)]))
+        _show(args, facts, tokenizer)
+        _write(args, facts, report, plan, tokenizer)
     refuse_errors(report)
     return 0
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from core.audit.facts import CheckedExample
@@ -13,16 +12,23 @@ from core.data.files import SourceRow
 from core.data.items import answer_span, item_of
 from core.data.render import BadRows, render_rows
 from core.data.sources import shown
+from core.data.store import Store
 from core.data.tokenise import IGNORED, Tokenized, end_ids, tokenize_examples
 from core.errors import DataError, RowError
 from core.types import DatasetPlan, Example, Item
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from core.types import Tokenizer
 
 BATCH = 1000
+LARGEST_CHUNK = 4_000_000  # characters
 SHOWN_PLACES = 10
-Made = tuple[int, SourceRow, Example, Tokenized]  # the number of the row first
+Rendered = tuple[int, SourceRow, Sequence[Example]]  # the number of the row first
+Made = tuple[int, SourceRow, Example, Tokenized]
+See = Callable[[Sequence[CheckedExample]], None]
 END_WINDOW = 3  # an end-of-turn token must be among this many last trained tokens
 
 
@@ -43,25 +49,22 @@ class Collected:
     """The examples of one data set, those that are not trained on included, and the counts."""
 
     dataset: DatasetPlan
-    examples: list[CheckedExample] = field(default_factory=list)
+    store: Store
     counts: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     bad_rows: list[str] = field(default_factory=list)
 
-    @property
-    def kept(self) -> list[CheckedExample]:
-        """The examples that are trained on."""
-        return [example for example in self.examples if example.kept]
-
     def stats(self) -> dict[str, Any]:
         """The counts, JSON-ready. length_99: the sequence_len that would fit 99 % of the examples."""
-        ordered = sorted(example.length for example in self.examples)
+        import numpy as np
+
+        ordered = np.sort(np.frombuffer(self.store.lengths, dtype=np.int32))
         tokens, trained = self.counts["tokens"], self.counts["trained_tokens"]
         return {
             "path": shown(self.dataset.path),
             "type": self.dataset.format.name,
             "rows": self.counts["rows"],
-            "examples": len(self.kept),
+            "examples": self.counts["kept"],
             "tokens": tokens,
             "trained_tokens": trained,
             "trained_share": trained / tokens if tokens else 0.0,
@@ -70,7 +73,7 @@ class Collected:
             "nothing_to_train": self.counts["nothing_to_train"],
             "straddling": self.counts["straddling"],
             "without_end": self.counts["without_end"],
-            "longest": ordered[-1] if ordered else 0,
+            "longest": int(ordered[-1]) if len(ordered) else 0,
             "length_99": length_99(ordered),
             "notes": dict(self.notes),
             "bad_rows": self.counts["bad_rows"],
@@ -78,53 +81,96 @@ class Collected:
         }
 
 
-def length_99(ordered: Sequence[int]) -> int:
+def length_99(ordered: Sequence[int] | NDArray[np.int32]) -> int:
     """The length that 99 % of the `ordered` lengths do not exceed; 0 for none."""
-    return ordered[-(-len(ordered) * 99 // 100) - 1] if ordered else 0
+    return int(ordered[-(-len(ordered) * 99 // 100) - 1]) if len(ordered) else 0
 
 
-def collect(dataset: DatasetPlan, tokenizer: Tokenizer, limits: Limits) -> Collected:
-    """All examples of `dataset`. Raises `DataError` for rows that cannot be used, or are too long with `raise`."""
-    collected = Collected(dataset)
+def collect(dataset: DatasetPlan, tokenizer: Tokenizer, limits: Limits, store: Store, see: See) -> Collected:
+    """All examples of `dataset`, written to `store`; `see` gets them chunk by chunk.
+
+    Raises `DataError` for rows that cannot be used, or are too long with `raise`.
+    """
+    collected = Collected(dataset, store)
     ends, bad = end_ids(tokenizer), BadRows(dataset, limits.skipped)
-    for number, row, example, tokens in _tokenized(dataset, tokenizer, bad):
-        collected.notes.update(example.notes)
-        _count(collected, checked(dataset, number, row, example, tokens, ends, limits), limits)
-    bad.refuse()
-    collected.counts["rows"], collected.counts["bad_rows"] = bad.read, bad.count
-    collected.bad_rows = bad.lines
-    if limits.strategy == "raise":
-        _refuse_long(collected, limits)
+    too_long: list[str] = []
+    for made in _tokenized(dataset, tokenizer, bad):
+        examples = [checked(dataset, *one, ends, limits) for one in made]
+        for example in examples:
+            collected.notes.update(example.example.notes)
+            _count(collected, example, limits)
+            if example.length > limits.sequence_len and len(too_long) < SHOWN_PLACES:
+                too_long.append(example.place)
+        store.add(examples)
+        see(examples)
+    _finish(collected, bad)
+    if limits.strategy == "raise" and too_long:
+        _refuse_long(collected, limits, too_long)
     return collected
 
 
-def collect_items(
-    dataset: DatasetPlan, tokenizer: Tokenizer, limits: Limits, first_index: int
-) -> tuple[list[Item], Collected]:
-    """The held-out items of `dataset`, numbered from `first_index`, and the examples they were made of.
+def collect_items(dataset: DatasetPlan, tokenizer: Tokenizer, limits: Limits, store: Store, see: See) -> Collected:
+    """The examples that the held-out items of `dataset` are made of (see `read_items`), written to `store`.
 
-    Raises `DataError` for rows that make none. `test_datasets` serve validation and evaluation alike, so rows without
-    an answer are left out of the items there.
+    Raises `DataError` for rows that make none.
+    """
+    collected = Collected(dataset, store)
+    ends, bad = end_ids(tokenizer), BadRows(dataset, limits.skipped)
+    for made in _tokenized(dataset, tokenizer, bad):
+        examples = []
+        for number, row, example, tokens in made:
+            try:
+                item = _item(dataset, row, example, 0, tokenizer)
+            except RowError as error:
+                bad.add(row, error.message, help=error.help)
+                continue
+            if item is not None:
+                # what is scored is never cut
+                whole = Limits(len(tokens.input_ids), "drop")
+                examples.append(checked(dataset, number, row, example, tokens, ends, whole))
+        store.add(examples)
+        see(examples)
+    _finish(collected, bad)
+    return collected
+
+
+def read_items(
+    dataset: DatasetPlan, tokenizer: Tokenizer, limits: Limits, *, first_index: int = 0, most: int | None = None
+) -> list[Item]:
+    """The held-out items of `dataset`, numbered from `first_index`, at most `most`. Nothing is tokenised for them.
+
+    Raises `DataError` for rows that make none, if all were read.
     """
     items: list[Item] = []
-    collected = Collected(dataset)
-    serves_validation = dataset.key[:1] == ("test_datasets",)
-    ends, bad = end_ids(tokenizer), BadRows(dataset, limits.skipped)
-    for number, row, example, tokens in _tokenized(dataset, tokenizer, bad):
-        if serves_validation and answer_span(example.segments) == (0, 0):
-            continue
-        try:
-            items.append(item_of(example, row.values, row.place, first_index + len(items), tokenizer))
-        except RowError as error:
-            bad.add(row, error.message, help=error.help)
-        else:
-            # what is scored is never cut
-            whole = Limits(len(tokens.input_ids), "drop")
-            collected.examples.append(checked(dataset, number, row, example, tokens, ends, whole))
+    bad = BadRows(dataset, limits.skipped)
+    for _, row, examples in render_rows(dataset, tokenizer, bad):
+        for example in examples:
+            try:
+                item = _item(dataset, row, example, first_index + len(items), tokenizer)
+            except RowError as error:
+                bad.add(row, error.message, help=error.help)
+                continue
+            if item is not None:
+                items.append(item)
+        if most is not None and len(items) >= most:
+            return items[:most]
+    bad.refuse()
+    return items
+
+
+def _item(dataset: DatasetPlan, row: SourceRow, example: Example, index: int, tokenizer: Tokenizer) -> Item | None:
+    """The item that `example` makes. `test_datasets` serve validation and evaluation alike, so rows without an answer
+    make none there."""
+    if dataset.key[:1] == ("test_datasets",) and answer_span(example.segments) == (0, 0):
+        return None
+    return item_of(example, row.values, row.place, index, tokenizer)
+
+
+def _finish(collected: Collected, bad: BadRows) -> None:
+    collected.store.close()
     bad.refuse()
     collected.counts["rows"], collected.counts["bad_rows"] = bad.read, bad.count
     collected.bad_rows = bad.lines
-    return items, collected
 
 
 def checked(
@@ -168,18 +214,32 @@ def checked(
     )
 
 
-def _tokenized(dataset: DatasetPlan, tokenizer: Tokenizer, bad: BadRows) -> Iterator[Made]:
-    """Every example with its row and its tokens; rows that cannot be used are added to `bad`."""
-    rendered = render_rows(dataset, tokenizer, bad)
-    while batch := list(islice(rendered, BATCH)):
+def _tokenized(dataset: DatasetPlan, tokenizer: Tokenizer, bad: BadRows) -> Iterator[list[Made]]:
+    """Every example with its row and its tokens, in chunks; rows that cannot be used are added to `bad`."""
+    for batch in _chunks(render_rows(dataset, tokenizer, bad)):
         flat = [(number, row, example) for number, row, examples in batch for example in examples]
         try:
             tokens = tokenize_examples([example for _, _, example in flat], tokenizer)
         except RowError:
             # only rows that came tokenised can fail: find all of them
-            yield from _tokenized_singly(flat, tokenizer, bad)
+            yield list(_tokenized_singly(flat, tokenizer, bad))
         else:
-            yield from ((*given, made) for given, made in zip(flat, tokens, strict=True))
+            yield [(*given, made) for given, made in zip(flat, tokens, strict=True)]
+
+
+def _chunks(rendered: Iterator[Rendered]) -> Iterator[list[Rendered]]:
+    """Some rows at a time: fewer where they are long, so that a chunk stays small in memory."""
+    chunk: list[Rendered] = []
+    size = 0
+    for made in rendered:
+        chunk.append(made)
+        for example in made[2]:
+            size += sum([len(segment.text) for segment in example.segments]) + len(example.input_ids or ())
+        if len(chunk) == BATCH or size > LARGEST_CHUNK:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _tokenized_singly(
@@ -197,28 +257,27 @@ def _tokenized_singly(
 def _count(collected: Collected, example: CheckedExample, limits: Limits) -> None:
     import numpy as np
 
-    collected.examples.append(example)
     counts = collected.counts
     if example.length > limits.sequence_len:
         counts["truncated" if example.cut else "dropped_too_long"] += 1
     if not example.kept:
         counts["nothing_to_train"] += example.cut or example.length <= limits.sequence_len
         return
+    counts["kept"] += 1
     counts["tokens"] += len(example.input_ids)
     counts["trained_tokens"] += int(np.count_nonzero(example.labels != IGNORED))
     counts["straddling"] += example.straddling
     counts["without_end"] += not example.ends
 
 
-def _refuse_long(collected: Collected, limits: Limits) -> None:
-    too_long = [example.place for example in collected.examples if example.length > limits.sequence_len]
-    if not too_long:
-        return
+def _refuse_long(collected: Collected, limits: Limits, places: Sequence[str]) -> None:
+    import numpy as np
+
     stats = collected.stats()
-    places = ", ".join(too_long[:SHOWN_PLACES])
-    more = f" and {len(too_long) - SHOWN_PLACES:,} more" if len(too_long) > SHOWN_PLACES else ""
+    count = int((np.frombuffer(collected.store.lengths, dtype=np.int32) > limits.sequence_len).sum())
+    more = f" and {count - SHOWN_PLACES:,} more" if count > SHOWN_PLACES else ""
     raise DataError(
-        f"{len(too_long):,} of {len(collected.examples):,} examples of {stats['path']} are longer than "
-        f"sequence_len {limits.sequence_len} (the longest has {stats['longest']:,} tokens): {places}{more}",
+        f"{count:,} of {len(collected.store):,} examples of {stats['path']} are longer than "
+        f"sequence_len {limits.sequence_len} (the longest has {stats['longest']:,} tokens): {', '.join(places)}{more}",
         help=f"raise sequence_len ({stats['length_99']} fits 99 %), or set excess_length_strategy to drop or truncate",
     )

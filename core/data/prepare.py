@@ -1,47 +1,52 @@
-"""The data stage of a run: everything a recipe names, read, rendered, tokenised, parted and counted."""
+"""The data stage of a run: everything a recipe names, read, rendered, tokenised, parted and counted, or found prepared.
+
+Rows stream through: what is held in memory is one chunk of them, and a few bytes for each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import atexit
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.audit import AuditReport, CheckedExample, DataFacts, audit, audit_lines, refuse_errors
+from core.audit import AuditReport, DataFacts, audit, audit_lines, refuse_errors
 from core.console import say
+from core.data.cache import CacheEntry, key_inputs, key_of, prepared_folder, take_entry
 from core.data.chat_templates import adopt_chat_template
-from core.data.collect import Collected, Limits, collect, collect_items
+from core.data.collect import Collected, Limits, collect, collect_items, read_items
+from core.data.prepared import load_part, part_rows, write_parts
 from core.data.share import on_main_first
-from core.data.split import shuffled, split
+from core.data.store import Store, Stored
 from core.data.summary import lines_about
-from core.data.tokenise import IGNORED
 from core.errors import DataError
 from core.types import Data, DatasetPlan, Item, Plan
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from core.types import Tokenizer
 
-ROWS_PER_CHUNK = 10_000
 ITEM_STATS = ("path", "type", "rows", "bad_rows", "first_bad_rows")
+FROM_CACHE = "from the cache"
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """All examples of a run, before anything is left out or parted. held_out: those that the `items` were made of."""
+    """All examples of a run, before anything is left out or parted. held_out: those that items are made of."""
 
     training: Sequence[Collected]
     validation: Sequence[Collected]
     held_out: Sequence[Collected]
-    items: Sequence[Item]
     limits: Limits
 
     def facts(self, tokenizer: Tokenizer) -> DataFacts:
         """What data checks look at."""
         train, validation, test = (
-            [example for collected in part for example in collected.examples]
-            for part in (self.training, self.validation, self.held_out)
+            Stored([collected.store for collected in part]) for part in (self.training, self.validation, self.held_out)
         )
         return DataFacts(train, validation, test, tokenizer, self.limits.sequence_len)
 
@@ -53,29 +58,51 @@ def prepare(plan: Plan, tokenizer: Tokenizer) -> Data:
     Raises `DataError` for data that cannot be read or cannot teach; every bad row is counted.
     """
     adopt_chat_template(plan, tokenizer)
-    return on_main_first(plan, lambda: _prepare(plan, tokenizer))
+    entry = on_main_first(lambda: _entry(plan, tokenizer))
+    items: list[Item] = []
+    most = plan.evaluation.limit
+    for dataset in plan.evaluation.datasets:
+        left = None if most is None else most - len(items)
+        items += read_items(dataset, tokenizer, limits_of(plan), first_index=len(items), most=left)
+    train = load_part(entry, "train")
+    assert train is not None
+    return Data(
+        train, load_part(entry, "val"), tuple(items), entry.meta["stats"], pad_token_id=_pad_token_id(tokenizer)
+    )
 
 
-def gather(plan: Plan, tokenizer: Tokenizer) -> Gathered:
-    """Read, render and tokenise everything that `plan` names. Raises `DataError` for what cannot be used, all at once.
-
-    The tokenizer has to have the recipe's chat template already.
-    """
+def limits_of(plan: Plan) -> Limits:
+    """What the recipe says of long and of bad rows."""
     recipe = plan.recipe
     skipped = recipe["max_bad_rows"] if recipe["on_bad_row"] == "skip" else None
-    limits = Limits(int(recipe["sequence_len"] or 2048), recipe["excess_length_strategy"] or "drop", skipped)
+    return Limits(int(recipe["sequence_len"] or 2048), recipe["excess_length_strategy"] or "drop", skipped)
+
+
+def gather(plan: Plan, tokenizer: Tokenizer, folder: Path) -> Gathered:
+    """Read, render and tokenise everything that `plan` names into files in `folder`.
+
+    The tokenizer has to have the recipe's chat template already. Raises `DataError` for what cannot be used, all at
+    once.
+    """
+    limits = limits_of(plan)
     refusals: list[DataError] = []
-    training = _each(plan.datasets, lambda dataset: collect(dataset, tokenizer, limits), refusals)
-    validation = _each(plan.validation, lambda dataset: collect(dataset, tokenizer, limits), refusals)
-    items: list[Item] = []
-    held_out: list[Collected] = []
-    for dataset in plan.evaluation.datasets:
-        work = partial(collect_items, tokenizer=tokenizer, limits=limits, first_index=len(items))
-        for made, collected in _each([dataset], work, refusals):
-            items += made
-            held_out.append(collected)
+
+    def each(name: str, datasets: Sequence[DatasetPlan], work: Callable[..., Collected]) -> list[Collected]:
+        done = []
+        for number, dataset in enumerate(datasets):
+            store = Store(folder, f"{name}-{number}", dataset)
+            try:
+                done.append(work(dataset, tokenizer, limits, store, lambda examples: None))
+            except DataError as error:
+                if all(error.message != other.message for other in refusals):
+                    refusals.append(error)
+        return done
+
+    training = each("train", plan.datasets, collect)
+    validation = each("val", plan.validation, collect)
+    held_out = each("test", plan.evaluation.datasets, collect_items)
     _refuse_all(refusals)
-    return Gathered(training, validation, held_out, items, limits)
+    return Gathered(training, validation, held_out, limits)
 
 
 def stats_of(gathered: Gathered, report: AuditReport) -> dict[str, Any]:
@@ -84,7 +111,7 @@ def stats_of(gathered: Gathered, report: AuditReport) -> dict[str, Any]:
         "datasets": [collected.stats() for collected in gathered.training],
         "validation": [collected.stats() for collected in gathered.validation],
         "evaluation": [
-            {**{key: collected.stats()[key] for key in ITEM_STATS}, "items": len(collected.examples)}
+            {**{key: collected.stats()[key] for key in ITEM_STATS}, "items": len(collected.store)}
             for collected in gathered.held_out
         ],
         "sequence_len": gathered.limits.sequence_len,
@@ -92,47 +119,46 @@ def stats_of(gathered: Gathered, report: AuditReport) -> dict[str, Any]:
     }
 
 
-def _prepare(plan: Plan, tokenizer: Tokenizer) -> Data:
+def _entry(plan: Plan, tokenizer: Tokenizer) -> CacheEntry:
+    """The prepared data of `plan`, found or made, with what there is to say about it said."""
+    inputs = key_inputs(plan, tokenizer)
+    root = prepared_folder(plan.recipe["dataset_prepared_path"])
+    key = key_of(inputs) if inputs is not None else f"once-{uuid.uuid4().hex}"
+    entry, found = take_entry(root, key, partial(_build, plan, tokenizer, inputs))
+    if inputs is None:
+        # nobody can tell whether the same data would be met again
+        atexit.register(shutil.rmtree, entry.folder, ignore_errors=True)
+    if found:
+        for line in [*lines_about(entry.meta["stats"], plan.recipe), *entry.meta["audit_lines"]]:
+            say(line)
+        say(f"prepared before, in {entry.meta['seconds']:,.1f} s: read from {entry.folder}")
+    return entry
+
+
+def _build(plan: Plan, tokenizer: Tokenizer, inputs: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
+    """Prepare the data of `plan` into `folder`; returns what is kept beside the files, JSON-ready."""
     recipe = plan.recipe
-    gathered = gather(plan, tokenizer)
-    _refuse_nothing(gathered.training, gathered.limits)
-    report = audit(plan.checks, gathered.facts(tokenizer))
-    stats = stats_of(gathered, report)
-
-    seed = recipe["seed"] if recipe["seed"] is not None else 42
-    examples = [example for collected in gathered.training for example in collected.kept]
-    train, held_out = examples, []
-    if not gathered.validation and recipe["val_set_size"] and not report.errors:
-        keys = [example.input_ids.tobytes() for example in examples]
-        chosen, taken = split(keys, recipe["val_set_size"], seed)
-        train, held_out = [examples[index] for index in chosen], [examples[index] for index in taken]
-    elif gathered.validation:
-        held_out = [example for collected in gathered.validation for example in collected.kept]
-    stats |= {"train": _totals(train), "val": _totals(held_out) if held_out else None}
-    for line in [*lines_about(stats, recipe), *audit_lines(report)]:
-        say(line)
-    refuse_errors(report)
-    if recipe["shuffle_merged_datasets"] is not False:
-        train = [train[index] for index in shuffled(len(train), seed)]
-    return Data(
-        _dataset(train),
-        _dataset(held_out) if held_out else None,
-        tuple(gathered.items[: plan.evaluation.limit]),
-        stats,
-        pad_token_id=_pad_token_id(tokenizer),
-    )
-
-
-def _each(datasets: Sequence[DatasetPlan], work: Callable[[DatasetPlan], Any], refusals: list[DataError]) -> list[Any]:
-    """`work` of each data set; what cannot be used is added to `refusals`, so that all of it is shown at once."""
-    done = []
-    for dataset in datasets:
-        try:
-            done.append(work(dataset))
-        except DataError as error:
-            if all(error.message != other.message for other in refusals):
-                refusals.append(error)
-    return done
+    with tempfile.TemporaryDirectory(prefix=".texts-", dir=folder) as texts:
+        gathered = gather(plan, tokenizer, Path(texts))
+        _refuse_nothing(gathered)
+        report = audit(plan.checks, gathered.facts(tokenizer))
+        stats = stats_of(gathered, report)
+        parted = None
+        if not report.errors:
+            parted = part_rows(gathered.training, gathered.validation, recipe)
+            stats |= parted.totals()
+        for line in [*lines_about(stats, recipe), *audit_lines(report)]:
+            say(line)
+        refuse_errors(report)
+        assert parted is not None
+        write_parts(folder, parted)
+    return {
+        "recipe": str(recipe.path),
+        "inputs": inputs,
+        "stats": stats,
+        "parts": parted.described(),
+        "audit_lines": audit_lines(report, speed=FROM_CACHE),
+    }
 
 
 def _refuse_all(refusals: list[DataError]) -> None:
@@ -143,59 +169,26 @@ def _refuse_all(refusals: list[DataError]) -> None:
         raise DataError("\n".join(error.message for error in refusals), help="\n  ".join(helps) or None)
 
 
-def _refuse_nothing(training: Sequence[Collected], limits: Limits) -> None:
+def _refuse_nothing(gathered: Gathered) -> None:
     """Raise if no example is left to train on, with the reasons."""
-    if any(collected.kept for collected in training):
+    training, limits = gathered.training, gathered.limits
+    if any(collected.counts["kept"] for collected in training):
         return
-    lengths = [example.length for collected in training for example in collected.examples]
+    count = sum(len(collected.store) for collected in training)
     long = sum(collected.counts["dropped_too_long"] for collected in training)
     empty = sum(collected.counts["nothing_to_train"] for collected in training)
     reasons, help = [], []
     if long:
+        shortest = min(min(collected.store.lengths) for collected in training if len(collected.store))
         reasons.append(
-            f"{long:,} are longer than sequence_len {limits.sequence_len} (the shortest has {min(lengths):,} tokens)"
+            f"{long:,} are longer than sequence_len {limits.sequence_len} (the shortest has {shortest:,} tokens)"
         )
         help.append("raise sequence_len, or set excess_length_strategy: truncate")
     if empty:
         reasons.append(f"{empty:,} have no token that is trained")
         help.append("check roles_to_train, train_on_inputs and the labels of the rows")
-    found = f"of {len(lengths):,} examples {' and '.join(reasons)}" if reasons else "there is no example"
+    found = f"of {count:,} examples {' and '.join(reasons)}" if reasons else "there is no example"
     raise DataError(f"nothing left to train on: {found}", help="; ".join(help) or "add data")
-
-
-def _dataset(examples: Sequence[CheckedExample]) -> Dataset:
-    """An Arrow data set of the examples, in that order."""
-    import pyarrow as pa
-    from datasets import Dataset
-    from datasets.table import InMemoryTable
-
-    chunks = []
-    for start in range(0, max(len(examples), 1), ROWS_PER_CHUNK):
-        rows = examples[start : start + ROWS_PER_CHUNK]
-        columns = {
-            "input_ids": _list_array([row.input_ids for row in rows]),
-            "labels": _list_array([row.labels for row in rows]),
-            "place": pa.array([row.place for row in rows], type=pa.string()),
-        }
-        chunks.append(pa.table(columns))
-    return Dataset(InMemoryTable(pa.concat_tables(chunks)))
-
-
-def _list_array(rows: Sequence[Any]) -> Any:
-    import numpy as np
-    import pyarrow as pa
-
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int32)
-    values = np.concatenate(rows) if rows else np.empty(0, dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, type=pa.int32()))
-
-
-def _totals(examples: Sequence[CheckedExample]) -> dict[str, int]:
-    import numpy as np
-
-    tokens = sum(len(example.input_ids) for example in examples)
-    trained = sum(int(np.count_nonzero(example.labels != IGNORED)) for example in examples)
-    return {"examples": len(examples), "tokens": tokens, "trained_tokens": trained}
 
 
 def _pad_token_id(tokenizer: Tokenizer) -> int:

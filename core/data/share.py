@@ -1,90 +1,156 @@
-"""The main process prepares the data, the others take over what it made."""
+"""The main process prepares the data, the others wait for it and take over what it made.
+
+They wait outside of any collective, which would end after `ddp_timeout`: every rank tells the others through the store
+of the process group that it is alive, and what came of its work. So an hour is as good as a second, and a process that
+has gone is noticed all the same.
+"""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from core.data.cache import CacheEntry, read_entry
 from core.errors import DataError, UserError
-from core.processes import barrier, gather_objects, is_main, world_size
-from core.types import Data, Plan
+from core.processes import is_main, rank, world_size
 
-if TYPE_CHECKING:
-    from datasets import Dataset
+BEAT_SECONDS = 1.0
+SILENT_SECONDS = 120.0  # without a sign of life: longer than anything that holds Python's lock
+FAREWELL_SECONDS = 5.0  # the store may end with the main process: the others are given time to read why
+Outcome = dict[str, Any]
 
 
-def on_main_first(plan: Plan, work: Callable[[], Data]) -> Data:
+def on_main_first(work: Callable[[], CacheEntry], *, silence: float = SILENT_SECONDS) -> CacheEntry:
     """`work()` done by the main process and read by all others; they do it themselves where they cannot see its files.
 
-    If the main process refuses the data, all ranks raise the same error.
+    Returns when every rank has its entry. If one of them fails, all raise: a user's error as the same error. A rank
+    that gives no sign of life for `silence` seconds is taken for gone, and is a `UserError`.
     """
     if world_size() == 1:
         return work()
-    data: Data | None = None
-    failure: BaseException | None = None
-    outcome: list[dict[str, Any]] = []
-    if is_main():
-        try:
-            data = work()
-            outcome = [{"folder": _write(plan, data), "test": data.test, "stats": data.stats, "pad": data.pad_token_id}]
-        except BaseException as error:
-            # the others wait for this outcome: they must hear of any failure, whatever it is
-            failure = error
-            user = isinstance(error, UserError)
-            outcome = [
-                {"error": str(error), "help": error.help if isinstance(error, UserError) else None, "user": user}
-            ]
-    (made,) = gather_objects(outcome)
-    if failure is not None:
-        raise failure
-    if "error" in made:
-        if made["user"]:
-            raise DataError(made["error"], help=made["help"])
-        raise RuntimeError(f"the main process could not prepare the data: {made['error']}")
-    if data is None:
-        data = _read(made) or work()
-    barrier()
-    if is_main():
-        shutil.rmtree(made["folder"])
-    return data
+    board = _board()
+    with _beating(board):
+        if is_main():
+            return _first(work, board, silence)
+        made = _outcome(board, 0, silence)
+        board.set(f"heard/{rank()}", "yes")
+        _raise_if_failed(made, 0)
+        entry = read_entry(Path(made["folder"]))
+        if entry is None:
+            entry = _told(work, board)
+        else:
+            _tell(board, {"folder": made["folder"]})
+        _wait_for_all(board, silence)
+        return entry
 
 
-def _write(plan: Plan, data: Data) -> str:
-    """The folder, in `output_dir`, that holds `data` until all have read it.
-
-    Raises `UserError` if it cannot be written.
-    """
-    folder = None
+def _first(work: Callable[[], CacheEntry], board: Any, silence: float) -> CacheEntry:
     try:
-        plan.output_dir.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".prepared-", dir=plan.output_dir))
-        data.train.save_to_disk(str(folder / "train"))
-        if data.val is not None:
-            data.val.save_to_disk(str(folder / "val"))
-    except OSError as error:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise UserError(
-            f"output_dir {str(plan.output_dir)!r} cannot be written: {error.strerror or error}",
-            help="make room there, or choose another output_dir",
-        ) from error
-    return str(folder)
+        entry = _told(work, board)
+    except BaseException:
+        end = time.monotonic() + FAREWELL_SECONDS
+        others = [f"heard/{other}" for other in range(1, world_size())]
+        while time.monotonic() < end and not board.check(others):
+            time.sleep(0.05)
+        raise
+    _wait_for_all(board, silence)
+    return entry
 
 
-def _read(made: dict[str, Any]) -> Data | None:
-    """The data that the main process wrote; None where its folder is not visible, as on another machine."""
-    from datasets import load_from_disk
+def _told(work: Callable[[], CacheEntry], board: Any) -> CacheEntry:
+    """Do the work, and tell the others what came of it, whatever it is."""
+    try:
+        entry = work()
+    except BaseException as error:
+        user = isinstance(error, UserError)
+        help = error.help if isinstance(error, UserError) else None
+        _tell(board, {"error": str(error) or type(error).__name__, "help": help, "user": user})
+        raise
+    _tell(board, {"folder": str(entry.folder)})
+    return entry
 
-    folder = Path(made["folder"])
-    if not (folder / "train").is_dir():
-        return None
 
-    def load(path: Path) -> Dataset:
-        # in memory, because the folder goes away once all have read it
-        return load_from_disk(str(path), keep_in_memory=True)
+def _tell(board: Any, outcome: Outcome) -> None:
+    board.set(f"outcome/{rank()}", json.dumps(outcome))
 
-    val = load(folder / "val") if (folder / "val").is_dir() else None
-    return Data(load(folder / "train"), val, made["test"], made["stats"], pad_token_id=made["pad"])
+
+def _wait_for_all(board: Any, silence: float) -> None:
+    for other in range(world_size()):
+        if other != rank():
+            _raise_if_failed(_outcome(board, other, silence), other)
+
+
+def _raise_if_failed(outcome: Outcome, other: int) -> None:
+    if "error" not in outcome:
+        return
+    if outcome["user"]:
+        raise DataError(outcome["error"], help=outcome["help"])
+    who = "the main process" if other == 0 else f"process {other}"
+    raise RuntimeError(f"{who} could not prepare the data: {outcome['error']}")
+
+
+def _outcome(board: Any, other: int, silence: float) -> Outcome:
+    """What came of the work of rank `other`, however long it takes."""
+    from torch.distributed import DistError
+
+    beat, heard = b"", time.monotonic()
+    try:
+        while not board.check([f"outcome/{other}"]):
+            now = board.get(f"beat/{other}") if board.check([f"beat/{other}"]) else b""
+            if now != beat:
+                beat, heard = now, time.monotonic()
+            elif time.monotonic() - heard > silence:
+                raise _gone(other)
+            time.sleep(0.2)
+        outcome: Outcome = json.loads(board.get(f"outcome/{other}"))
+    except (DistError, ConnectionError) as error:
+        raise _gone(other) from error  # the store lives in the main process, or in the launcher
+    return outcome
+
+
+def _gone(other: int) -> UserError:
+    who = "the main process" if other == 0 else f"process {other}"
+    return UserError(
+        f"{who} stopped while the data was being prepared",
+        help="its own message says why; without one the system ended it, as it does when memory runs out",
+    )
+
+
+def _board() -> Any:
+    """The store that the process group was made with, in a room of its own for this call."""
+    from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
+
+    store = _get_default_store()
+    number = store.add(f"tunesmith/data/calls/{rank()}", 1)
+    return PrefixStore(f"tunesmith/data/{number}", store)
+
+
+@contextmanager
+def _beating(board: Any) -> Iterator[None]:
+    """Give a sign of life all the while, from a thread of its own."""
+    from torch.distributed import DistError
+
+    over = threading.Event()
+
+    def beat() -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            try:
+                board.set(f"beat/{rank()}", str(number))
+            except (DistError, ConnectionError):
+                return  # whoever waits for the store notices by itself
+            over.wait(BEAT_SECONDS)
+
+    thread = threading.Thread(target=beat, name="signs of life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -32,7 +32,7 @@ def inputs(plan: Plan, tokenizer: Tokenizer, paths: Mapping[KeyPath, str]) -> di
     datasets = (*plan.datasets, *plan.validation, *plan.evaluation.datasets)
     return {
         "base_model": base_model(plan),
-        "data": {dotted(dataset.key): _data(dataset) for dataset in datasets},
+        "data": {dotted(dataset.key): data_content(dataset) for dataset in datasets},
         "files": dict(_files(plan, paths)),
         "tokenizer": {"class": type(tokenizer).__name__, "sha256": tokenizer_hash(tokenizer)},
         "chat_template": None if template is None else text_hash(str(template)),
@@ -49,10 +49,15 @@ def base_model(plan: Plan) -> dict[str, Any]:
     return {"commit": hub_commit(plan.base_model, plan.recipe["revision_of_model"], "model")}
 
 
-def _data(dataset: DatasetPlan) -> dict[str, Any]:
+def data_content(dataset: DatasetPlan) -> dict[str, Any]:
+    """The hash of each file of a data set, or its commit on the hub (None where nobody can say)."""
     from core.data.files import READERS
+    from core.data.sources import contents_elsewhere
 
     path, wanted = Path(dataset.path), dataset.options.get("data_files")
+    elsewhere = contents_elsewhere(dataset.path, dataset.options)
+    if elsewhere is not None:
+        return {"elsewhere": None if None in elsewhere.values() else elsewhere}
     if path.is_file():
         return {"sha256": file_hash(path)}
     if path.is_dir():

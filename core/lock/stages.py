@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from core.types import Tokenizer
 
 # where a run writes, and where it goes on from, are no part of what it computes
-FREE_KEYS = ("output_dir", "resume_from_checkpoint", "auto_resume_from_checkpoints")
+FREE_KEYS = ("output_dir", "dataset_prepared_path", "resume_from_checkpoint", "auto_resume_from_checkpoints")
 
 
 def take_lock(plan: Plan, tokenizer: Tokenizer) -> Mapping[str, Any]:

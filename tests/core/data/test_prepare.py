@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from core.data import encode_prompt, item_of, prepare, share
-from core.errors import DataError, RowError, UserError
-from core.types import Data, Example, Segment
+from core.data import encode_prompt, item_of, prepare
+from core.errors import RowError, UserError
+from core.types import Example, Segment
 from tests.core.data.making import alpaca_rows, dataset, plan_of, trained_text, write_lines
 
 CHATS = [
@@ -200,87 +200,9 @@ def test_the_recipes_template_is_saved_with_the_tokenizer(tokenizer: Any, in_tmp
     assert "<|start_header_id|>" in tokenizer.chat_template
 
 
-# two processes, played by one: what the main process hands over, and what another makes of it
-
-
-def play(monkeypatch: pytest.MonkeyPatch, *, main: bool, board: list[Any]) -> None:
-    def gather(objects: list[Any]) -> list[Any]:
-        board.extend(objects)
-        return list(board)
-
-    monkeypatch.setattr(share, "world_size", lambda: 2)
-    monkeypatch.setattr(share, "is_main", lambda: main)
-    monkeypatch.setattr(share, "gather_objects", gather)
-    monkeypatch.setattr(share, "barrier", lambda: None)
-
-
-def test_other_ranks_read_what_the_main_process_wrote(
-    tokenizer: Any, in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_written_is_told(tokenizer: Any, in_tmp_path: Path) -> None:
     path = write_lines(in_tmp_path / "data.jsonl", alpaca_rows(20))
-    test = write_lines(in_tmp_path / "test.jsonl", alpaca_rows(2, start=20))
-    plan = plan_of(in_tmp_path, dataset(path), evaluation=[dataset(test)], val_set_size=0.2)
-    board: list[Any] = []
-    play(monkeypatch, main=True, board=board)
-    monkeypatch.setattr(share.shutil, "rmtree", lambda folder: None)
-    first = prepare(plan, tokenizer)
-    play(monkeypatch, main=False, board=board)
-    second = share.on_main_first(plan, _must_not_run)
-    assert first.train.to_dict() == second.train.to_dict()
-    assert first.val is not None
-    assert second.val is not None
-    assert first.val.to_dict() == second.val.to_dict()
-    assert (first.test, first.stats, first.pad_token_id) == (second.test, second.stats, second.pad_token_id)
-
-
-def test_nothing_is_left_behind(tokenizer: Any, in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_lines(in_tmp_path / "data.jsonl", alpaca_rows(20))
-    play(monkeypatch, main=True, board=[])
-    plan = plan_of(in_tmp_path, dataset(path))
-    prepare(plan, tokenizer)
-    assert list(plan.output_dir.iterdir()) == []
-
-
-def test_other_ranks_hear_of_refused_data(tokenizer: Any, in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = plan_of(in_tmp_path, dataset(in_tmp_path / "missing.jsonl"))
-    board: list[Any] = []
-    play(monkeypatch, main=True, board=board)
-    with pytest.raises(DataError) as first:
+    (in_tmp_path / "prepared").write_text("a file in the way")
+    plan = plan_of(in_tmp_path, dataset(path), dataset_prepared_path=str(in_tmp_path / "prepared"))
+    with pytest.raises(UserError, match=r"prepared data cannot be written to '.*prepared': File exists"):
         prepare(plan, tokenizer)
-    play(monkeypatch, main=False, board=board)
-    with pytest.raises(DataError) as second:
-        share.on_main_first(plan, _must_not_run)
-    assert (first.value.message, first.value.help) == (second.value.message, second.value.help)
-
-
-def test_other_ranks_hear_of_bugs(in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> Data:
-        raise ZeroDivisionError("oops")
-
-    board: list[Any] = []
-    play(monkeypatch, main=True, board=board)
-    with pytest.raises(ZeroDivisionError):
-        share.on_main_first(plan_of(in_tmp_path), broken)
-    play(monkeypatch, main=False, board=board)
-    with pytest.raises(RuntimeError, match="the main process could not prepare the data: oops"):
-        share.on_main_first(plan_of(in_tmp_path), _must_not_run)
-
-
-def test_a_folder_that_cannot_be_written_is_told_on_every_rank(
-    tokenizer: Any, in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_lines(in_tmp_path / "data.jsonl", alpaca_rows(20))
-    plan = plan_of(in_tmp_path, dataset(path))
-    plan.output_dir.parent.mkdir(parents=True, exist_ok=True)
-    plan.output_dir.write_text("a file in the way")
-    board: list[Any] = []
-    play(monkeypatch, main=True, board=board)
-    with pytest.raises(UserError, match="cannot be written: File exists"):
-        prepare(plan, tokenizer)
-    play(monkeypatch, main=False, board=board)
-    with pytest.raises(UserError, match="cannot be written: File exists"):
-        share.on_main_first(plan, _must_not_run)
-
-
-def _must_not_run() -> Data:
-    raise AssertionError("the work was done twice")
