@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 from core import Evaluator, Item, Problem, Recipe, hookimpl
 from core.check.paths import resolve_input_path
 from core.types import KeyPath, Options
-from plugins.evaluators.json_text import NotJson, parse_json
+from plugins.evaluators.entries import entries, regex_problems
+from plugins.evaluators.json_text import OPTION, NotJson, is_settled, parse_answer
 
 NAME = "format_compliance"
 OPTIONS: dict[str, Any] = {
@@ -35,6 +37,8 @@ OPTIONS: dict[str, Any] = {
     },
 }
 WAYS = tuple(OPTIONS)
+OPTIONS |= OPTION
+SHOWN = 20  # messages of a schema that are counted one by one
 
 
 def score(prediction: str, item: Item, options: Options) -> dict[str, float]:
@@ -42,9 +46,42 @@ def score(prediction: str, item: Item, options: Options) -> dict[str, float]:
 
     Reasons: `not_json`, `schema`, `regex`, `enum`, as far as the options ask for them.
     """
+    reasons = _failures(prediction, options)
+    return {NAME: float(not any(reasons.values())), **{name: float(failed) for name, failed in reasons.items()}}
+
+
+def details(predictions: Sequence[str], items: Sequence[Item], options: Options) -> dict[str, Any]:
+    """How many answers failed for each reason, and what the JSON Schema complained of, most frequent first."""
+    reasons: Counter[str] = Counter()
+    complaints: Counter[str] = Counter()
+    for prediction in predictions:
+        failed = _failures(prediction, options)
+        reasons.update({name: int(value) for name, value in failed.items()})
+        if failed.get("schema"):
+            value, _ = _parsed(prediction.strip(), options)
+            complaints.update(
+                {_complaint(error) for error in _validator(_key(options["json_schema"])).iter_errors(value)}
+            )
+    found: dict[str, Any] = {"reasons": dict(reasons)}
+    if complaints:
+        found["schema_errors"] = [{"message": text, "count": n} for text, n in complaints.most_common(SHOWN)]
+    return found
+
+
+def settled(text: str, item: Item, options: Options) -> bool:
+    """Whether nothing that follows changes the form: the JSON that counts is there, or no text of `enum` begins so."""
+    asked = [way for way in WAYS if options.get(way) not in (None, False)]
+    if set(asked) <= {"json", "json_schema"}:
+        return is_settled(text, options)
+    if asked == ["enum"]:
+        return not any(str(one).startswith(text.strip()) for one in options["enum"])
+    return False
+
+
+def _failures(prediction: str, options: Options) -> dict[str, bool]:
     answer, reasons = prediction.strip(), {}
     if options.get("json") or options.get("json_schema") is not None:
-        value, valid = _parsed(answer)
+        value, valid = _parsed(answer, options)
         reasons["not_json"] = not valid
         if options.get("json_schema") is not None:
             reasons["schema"] = valid and not _validator(_key(options["json_schema"])).is_valid(value)
@@ -52,14 +89,24 @@ def score(prediction: str, item: Item, options: Options) -> dict[str, float]:
         reasons["regex"] = re.fullmatch(options["regex"], answer) is None
     if options.get("enum"):
         reasons["enum"] = answer not in options["enum"]
-    return {NAME: float(not any(reasons.values())), **{name: float(failed) for name, failed in reasons.items()}}
+    return reasons
 
 
-def _parsed(text: str) -> tuple[Any, bool]:
+def _parsed(text: str, options: Options) -> tuple[Any, bool]:
     try:
-        return parse_json(text), True
+        return parse_answer(text, options), True
     except NotJson:
         return None, False
+
+
+def _complaint(error: Any) -> str:
+    """What failed and where, without the answer's own value, so that equal failures count together."""
+    place = "/".join(map(str, error.absolute_path)) or "the top"
+    if error.validator == "required":
+        return f"{error.message} (at {place})"
+    if error.validator == "enum":
+        return f"not one of the values allowed (at {place})"
+    return f"{error.validator}: {json.dumps(error.validator_value)[:120]} not met (at {place})"
 
 
 def _key(schema: str | Mapping[str, Any]) -> str:
@@ -83,14 +130,11 @@ def _validator(schema: str) -> Any:
 @hookimpl
 def check_recipe(recipe: Recipe) -> list[Problem]:
     """Every `format_compliance` asks for something, and its schema and regular expression are valid."""
-    evaluation = recipe["evaluation"]
-    metrics = evaluation.get("metrics") if isinstance(evaluation, Mapping) else None
-    problems: list[Problem] = []
-    for index, metric in enumerate(metrics or ()):
-        if isinstance(metric, Mapping) and metric.get("type") == NAME:
-            key: KeyPath = ("evaluation", "metrics", index)
-            problems += _check_metric(metric, key, recipe.folder_of((*key, "json_schema")))
-    return problems
+    return [
+        problem
+        for key, metric in entries(recipe, NAME)
+        for problem in _check_metric(metric, key, recipe.folder_of((*key, "json_schema")))
+    ]
 
 
 def _check_metric(metric: Mapping[str, Any], key: KeyPath, folder: Path) -> list[Problem]:
@@ -103,20 +147,10 @@ def _check_metric(metric: Mapping[str, Any], key: KeyPath, folder: Path) -> list
                 help=f"add one of {', '.join(WAYS)}",
             )
         ]
-    problems = []
-    if isinstance(metric.get("regex"), str):
-        problems += _check_regex(metric["regex"], (*key, "regex"))
+    problems = regex_problems(metric.get("regex"), (*key, "regex"))
     if metric.get("json_schema") is not None:
         problems += _check_schema(metric["json_schema"], (*key, "json_schema"), folder)
     return problems
-
-
-def _check_regex(pattern: str, key: KeyPath) -> list[Problem]:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        return [Problem(f"{pattern!r} is not a regular expression: {error}", key=key, at="value")]
-    return []
 
 
 def _check_schema(schema: Any, key: KeyPath, folder: Path) -> list[Problem]:
@@ -151,4 +185,4 @@ def _check_schema(schema: Any, key: KeyPath, folder: Path) -> list[Problem]:
 @hookimpl
 def evaluators() -> list[Evaluator]:
     description = "Share of answers in the form asked for: JSON, JSON Schema, regular expression, one of a list."
-    return [Evaluator(NAME, score, options_schema=OPTIONS, description=description)]
+    return [Evaluator(NAME, score, options_schema=OPTIONS, description=description, details=details, settled=settled)]

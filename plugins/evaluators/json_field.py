@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core import Evaluator, Item, Problem, Recipe, hookimpl
+from core import Evaluator, Item, Problem, Recipe, RowError, hookimpl
 from core.types import Options
-from plugins.evaluators.json_text import NotJson, parse_json
+from plugins.evaluators.entries import entries
+from plugins.evaluators.json_text import OPTION, NotJson, is_settled, parse_answer, parse_json
 
 OPTIONS: dict[str, Any] = {
     "field": {
@@ -16,29 +17,50 @@ OPTIONS: dict[str, Any] = {
         "description": "The field to compare; dots lead into nested objects, as in patient.age.",
     },
     "casefold": {"type": "boolean", "default": False, "description": "Upper and lower case count as equal."},
+    **OPTION,
 }
 
 
 def score(prediction: str, item: Item, options: Options) -> dict[str, float]:
     """1 if the field's value equals a reference's; 0 if it differs, is missing, or the answer is not JSON.
 
-    Raises `ValueError` for a reference that has no such field.
+    Raises `RowError` for a reference that has no such field.
     """
+    check(item, options)
     path = options["field"].split(".")
-    expected = [_value(reference, path) for reference in item.references]
-    if any(value is None for value in expected):
-        raise ValueError(f"the reference {item.references[0]!r} has no field {options['field']!r}")
-    found = _value(prediction, path)
-    right = found is not None and any(_same(found[0], value[0], options) for value in expected if value is not None)
+    expected = [value_at(parse_json(reference), path) for reference in item.references]
+    found = _found(prediction, path, options)
+    right = found is not None and any(same(found[0], value[0], options) for value in expected if value is not None)
     return {"json_field": float(right), "present": float(found is not None)}
 
 
-def _value(text: str, path: list[str]) -> tuple[Any] | None:
-    """The value at `path` of the JSON in `text`, in a tuple of its own; None where there is none."""
+def check(item: Item, options: Options) -> None:
+    """Raise `RowError` if a reference is not JSON, or has no such field."""
+    for reference in item.references:
+        try:
+            value = parse_json(reference)
+        except NotJson as error:
+            raise RowError(f"the reference {reference[:80]!r} is not JSON: {error}") from error
+        if value_at(value, options["field"].split(".")) is None:
+            raise RowError(
+                f"the reference {reference[:80]!r} has no field {options['field']!r}", field=options["field"]
+            )
+
+
+def settled(text: str, item: Item, options: Options) -> bool:
+    """Whether the JSON that counts is complete."""
+    return is_settled(text, options)
+
+
+def _found(text: str, path: list[str], options: Options) -> tuple[Any] | None:
     try:
-        value = parse_json(text)
+        return value_at(parse_answer(text, options), path)
     except NotJson:
         return None
+
+
+def value_at(value: Any, path: list[str]) -> tuple[Any] | None:
+    """The value at `path` in `value`, in a tuple of its own; None where there is none."""
     for name in path:
         if not isinstance(value, Mapping) or name not in value:
             return None
@@ -46,7 +68,8 @@ def _value(text: str, path: list[str]) -> tuple[Any] | None:
     return (value,)
 
 
-def _same(found: Any, expected: Any, options: Options) -> bool:
+def same(found: Any, expected: Any, options: Options) -> bool:
+    """Whether two values are equal: texts without white space at both ends, and true is not 1."""
     if isinstance(found, str) and isinstance(expected, str):
         found, expected = found.strip(), expected.strip()
         if options.get("casefold"):
@@ -59,21 +82,16 @@ def _same(found: Any, expected: Any, options: Options) -> bool:
 @hookimpl
 def check_recipe(recipe: Recipe) -> list[Problem]:
     """Every `json_field` names its field."""
-    evaluation = recipe["evaluation"]
-    metrics = evaluation.get("metrics") if isinstance(evaluation, Mapping) else None
     return [
-        Problem(
-            "json_field is not told which field to compare",
-            key=("evaluation", "metrics", index, "type"),
-            at="value",
-            help="add field: NAME",
-        )
-        for index, metric in enumerate(metrics or ())
-        if isinstance(metric, Mapping) and metric.get("type") == "json_field" and not metric.get("field")
+        Problem("json_field is not told which field to compare", key=(*key, "type"), at="value", help="add field: NAME")
+        for key, metric in entries(recipe, "json_field")
+        if not metric.get("field")
     ]
 
 
 @hookimpl
 def evaluators() -> list[Evaluator]:
     description = "Share of JSON answers whose field has the right value."
-    return [Evaluator("json_field", score, options_schema=OPTIONS, description=description)]
+    return [
+        Evaluator("json_field", score, options_schema=OPTIONS, description=description, check=check, settled=settled)
+    ]

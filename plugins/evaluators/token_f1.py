@@ -13,6 +13,7 @@ from typing import Any
 
 from core import Evaluator, Item, hookimpl
 from core.types import Options
+from plugins.evaluators.references import OPTION, acceptable, check
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -21,13 +22,16 @@ OPTIONS: dict[str, Any] = {
         "type": "boolean",
         "default": True,
         "description": "Leave out a, an and the before comparing; switch it off for languages other than English.",
-    }
+    },
+    **OPTION,
 }
 
 
 def score(prediction: str, item: Item, options: Options) -> dict[str, float]:
     """The best F1 over the references, 0 to 1, with its precision and recall."""
-    scored = [_overlap(_words(prediction, options), _words(reference, options)) for reference in item.references]
+    scored = [
+        _overlap(_words(prediction, options), _words(reference, options)) for reference in acceptable(item, options)
+    ]
     f1, precision, recall = max(scored)
     return {"token_f1": f1, "precision": precision, "recall": recall}
 
@@ -48,4 +52,5 @@ def _overlap(predicted: list[str], expected: list[str]) -> tuple[float, float, f
 
 @hookimpl
 def evaluators() -> list[Evaluator]:
-    return [Evaluator("token_f1", score, options_schema=OPTIONS, description="Words shared with the reference (F1).")]
+    description = "Words shared with the reference (F1)."
+    return [Evaluator("token_f1", score, options_schema=OPTIONS, description=description, check=check)]
