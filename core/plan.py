@@ -38,15 +38,17 @@ def make_plan(
     overwrite: bool = False,
     resume: str | None = None,
     trust_remote_code: bool = False,
+    training: bool = True,
 ) -> Plan:
     """Resolve `recipe` against what `host` offers. Light: no torch, nothing written.
 
-    resume: a checkpoint folder, or `latest`. Raises `RecipeError` with every problem found.
+    resume: a checkpoint folder, or `latest`. training: whether training rows will be read; if not, their files may be
+    gone and nothing is resumed. Raises `RecipeError` with every problem found.
     """
     errors = [
         replace(problem, severity="error")
         for problem in check_recipe(recipe, host)
-        if problem.severity == "error" or problem.blocks_run
+        if (problem.severity == "error" or problem.blocks_run) and (training or not _of_training_files(problem))
     ]
     if errors:
         raise RecipeError(errors)
@@ -85,10 +87,14 @@ def make_plan(
         loggers=_loggers(recipe, host),
         checks=planned_checks(recipe["data_checks"] or {}, host.data_checks),
         overwrite=overwrite,
-        resume_from=_resume_from(recipe, output_dir, resume, overwrite=overwrite),
+        resume_from=_resume_from(recipe, output_dir, resume, overwrite=overwrite) if training else None,
         trust_remote_code=trust_remote_code,
         host=host,
     )
+
+
+def _of_training_files(problem: Problem) -> bool:
+    return problem.key[:1] == ("datasets",) and problem.key[-1] in ("path", "data_files")
 
 
 def _datasets(recipe: Recipe, host: Host, *path: str) -> tuple[DatasetPlan, ...]:

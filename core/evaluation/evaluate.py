@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from core.console import say
@@ -50,13 +51,15 @@ def evaluate(
     *,
     saved: Tuned | None = None,
     reuse: bool = False,
+    keep_in: Path | None = None,
 ) -> EvalReport:
     """Score the columns that the recipe compares and whose kind is among `columns`; the same report on every rank.
 
     model: the one in training, or None where nothing is trained and every model is loaded for its columns. The columns
     `base` and `prompted` are the untouched base: `model` with its adapter switched off where that is exact, else a load
     of its own. Training is not disturbed: module modes and random states are put back. saved: the tuned model on disk
-    (default: in the output folder). reuse: take over the answers that an earlier attempt left in `answers/`.
+    (default: in the output folder). reuse: take over the answers that an earlier attempt left in `answers/` of that
+    folder, or of `keep_in`.
     Raises `DataError` for prompts that do not fit the context, before anything is generated, and `UserError` for a
     metric that fails; the answers are on disk by then.
     """
@@ -72,7 +75,7 @@ def evaluate(
     reports: dict[str, ColumnReport] = {}
     with _undisturbed(model):
         for group in _groups(plan, ready, model, saved):
-            reports |= _answered(plan, group, items, saved, reuse=reuse)
+            reports |= _answered(plan, group, items, saved, keep_in or plan.output_dir, reuse=reuse)
     return EvalReport({questions.column.name: reports[questions.column.name] for questions in ready})
 
 
@@ -96,12 +99,12 @@ def _groups(plan: Plan, ready: Sequence[Questions], model: Module | None, saved:
 
 
 def _answered(
-    plan: Plan, group: _Group, items: Sequence[Item], saved: Tuned, *, reuse: bool
+    plan: Plan, group: _Group, items: Sequence[Item], saved: Tuned, keep_in: Path, *, reuse: bool
 ) -> dict[str, ColumnReport]:
     """The reports of a group's columns; its model is loaded only if there is something left to ask it."""
     needs = sorted({need for metric in plan.evaluation.metrics for need in metric.evaluator.needs})
     needs = [need for need in needs if need in ("latency", "likelihood")]
-    kept = {questions.column.name: _kept(plan, questions, saved, reuse=reuse) for questions in group.columns}
+    kept = {questions.column.name: _kept(questions, saved, keep_in, reuse=reuse) for questions in group.columns}
     open_ones = [one for one in group.columns if not kept[one.column.name].complete(len(items), needs)]
     generations: dict[str, list[Generation]] = {}
     if open_ones:
@@ -113,14 +116,14 @@ def _answered(
         name = questions.column.name
         if name not in generations:
             generations[name] = _from_disk(questions, kept[name])
-            say(f"{name}: {len(items)} answers taken from {plan.output_dir / FOLDER}")
+            say(f"{name}: {len(items)} answers taken from {keep_in / FOLDER}")
         reports[name] = _scored(plan, questions, generations[name], items, kept[name])
     return reports
 
 
-def _kept(plan: Plan, questions: Questions, saved: Tuned, *, reuse: bool) -> KeptAnswers:
+def _kept(questions: Questions, saved: Tuned, keep_in: Path, *, reuse: bool) -> KeptAnswers:
     (key,) = gather_objects([key_of_answers(questions, saved)] if is_main() else [])
-    return open_answers(plan.output_dir, questions.column.name, key, reuse=reuse)
+    return open_answers(keep_in, questions.column.name, key, reuse=reuse)
 
 
 def _ask(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 LABELS = {"base": "base", "prompted": "base, prompted", "tuned": "fine-tuned"}
@@ -11,9 +12,16 @@ MISSING = "–"
 
 def comparison_header(values: Mapping[str, Any]) -> list[str]:
     """The titles of the comparison's columns, in the order of `comparison_rows`."""
-    shots = values["columns"].get("prompted", {}).get("shots")
-    prompted = f"base, prompted ({len(shots)} examples)" if shots else LABELS["prompted"]
-    return ["", *({**LABELS, "prompted": prompted}.get(name, name) for name in values["evaluation"])]
+    return ["", *(column_label(values, name) for name in values["evaluation"])]
+
+
+def column_label(values: Mapping[str, Any], name: str) -> str:
+    """What a column is called for people."""
+    facts = values["columns"].get(name, {})
+    if facts.get("label"):
+        return str(facts["label"])
+    shots = facts.get("shots") if name == "prompted" else None
+    return f"{LABELS[name]} ({len(shots)} examples)" if shots else LABELS.get(name, name)
 
 
 def comparison_rows(values: Mapping[str, Any]) -> list[list[str]]:
@@ -67,9 +75,43 @@ def notes(values: Mapping[str, Any]) -> list[str]:
     for name, facts in values["columns"].items():
         if facts.get("model"):
             precision = ", ".join(str(facts[fact]) for fact in ("dtype", "quantisation") if facts.get(fact))
-            said.append(f"{LABELS.get(name, name)}: {facts['model']}" + (f" ({precision})." if precision else "."))
+            said.append(f"{column_label(values, name)}: {facts['model']}" + (f" ({precision})." if precision else "."))
+    said += [*_limits(values), *_latency_times(values)]
     said += [caveat[0].upper() + caveat[1:] + "." for caveat in values["verdict"].get("caveats", ())]
     return said
+
+
+def _limits(values: Mapping[str, Any]) -> list[str]:
+    """Answers that were cut off, and prompts that could not show all examples."""
+    said = []
+    for name, facts in values["columns"].items():
+        label, items = column_label(values, name), facts.get("items", values["items"])
+        if facts.get("capped"):
+            most = facts["max_new_tokens"]
+            said.append(
+                f"{label}: {facts['capped']} of {items} answers did not end by themselves within {most} tokens."
+            )
+        if facts.get("shortened"):
+            said.append(
+                f"{label}: {facts['shortened']} of {items} prompts show fewer than {facts['shown']} examples, to fit."
+            )
+    return said
+
+
+def _latency_times(values: Mapping[str, Any]) -> list[str]:
+    """Whether the latencies were measured together, or minutes apart, when the machine may have been another."""
+    times = {
+        name: facts["latency_measured"] for name, facts in values["columns"].items() if "latency_measured" in facts
+    }
+    if len(set(times.values())) < 2:
+        return []
+    first, last = (datetime.fromisoformat(moment) for moment in (min(times.values()), max(times.values())))
+    turns = next((facts["latency_in_turn"] for facts in values["columns"].values() if facts.get("latency_in_turn")), [])
+    together = (
+        f"item by item in turn for {' and '.join(column_label(values, name) for name in turns)}, " if turns else ""
+    )
+    apart = duration((last - first).total_seconds())
+    return [f"Latencies were measured {together}up to {apart} apart: compare small differences with care."]
 
 
 def figure(value: float | None, unit: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from core.console import say
 from core.report.figures import comparison_header, comparison_rows, notes, run_rows
 
+MOST_COLUMNS = 4  # models side by side
 MIN_WIDTH = 100  # a terminal narrower than this (or none at all) would break figures over lines
 
 
@@ -22,9 +23,10 @@ def say_table(values: Mapping[str, Any], output_dir: str) -> None:
     with console.capture() as captured:
         if values["evaluation"]:
             table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-            for title in comparison_header(values):
+            titles, *rows = _turned([comparison_header(values), *comparison_rows(values)])
+            for title in titles:
                 table.add_column(title, justify="left")
-            for row in comparison_rows(values):
+            for row in rows:
                 table.add_row(*row)
             console.print(table)
             for note in notes(values):
@@ -40,6 +42,11 @@ def say_table(values: Mapping[str, Any], output_dir: str) -> None:
             console.print(_escaped(f"gate: {gate['words']}"), style=None if gate["passed"] else "bold red")
         console.print(_escaped(f"report: {output_dir}/report.html"))
     say(captured.get().rstrip())
+
+
+def _turned(rows: list[list[str]]) -> list[list[str]]:
+    """The table as it is, or with a row per column where it has too many of them to stand side by side."""
+    return rows if len(rows[0]) - 1 <= MOST_COLUMNS else [list(row) for row in zip(*rows, strict=True)]
 
 
 def _escaped(text: str) -> str:

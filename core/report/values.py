@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from core.results import ColumnReport, EvalReport, MetricResult, TrainResult
-from core.secrets import without_secrets
+from core.secrets import masked, without_secrets
 from core.sharing.variables import hide
 from core.types import Data, Plan
 
@@ -26,6 +26,7 @@ def run_values(
     baselines: Mapping[str, Any],
     seconds: float,
     gates: Sequence[Mapping[str, Any]] = (),
+    scored: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All figures of a run. `evaluation.<column>.<metric>.value` holds the compared figure of each metric.
 
@@ -42,7 +43,7 @@ def run_values(
             "values": without_secrets(plan.recipe.written_values()),
             "defaults": without_secrets(plan.recipe.defaults),
         },
-        "base_model": str(plan.recipe.written.get(("base_model",), plan.recipe["base_model"])),
+        "base_model": masked(str(plan.recipe.written.get(("base_model",), plan.recipe["base_model"]))),
         "adapter": plan.adapter.name,
         "trainer": plan.trainer.name,
         "environment": dict(environment),
@@ -71,6 +72,7 @@ def run_values(
         "verdict": dict(verdict),
         "gates": [dict(gate) for gate in gates],
         "seconds": seconds,
+        **({"scored": dict(scored)} if scored else {}),
     }
     return dict(_finite(values))
 

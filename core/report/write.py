@@ -20,16 +20,25 @@ from core.results import EvalReport, RunReport, TrainResult
 from core.types import Data, Plan
 
 
-def write_report(plan: Plan, data: Data, before: EvalReport, trained: TrainResult, after: EvalReport) -> RunReport:
-    """Write run.json, predictions.jsonl, report.html and README.md; print the table. All ranks return alike."""
+def write_report(
+    plan: Plan,
+    data: Data,
+    before: EvalReport,
+    trained: TrainResult,
+    after: EvalReport,
+    *,
+    scored: Mapping[str, Any] | None = None,
+) -> RunReport:
+    """Write run.json, predictions.jsonl, report.html and README.md; print the table. All ranks return alike.
+
+    scored: what was scored, where nothing was trained (see schemas/run.json); its model card stays where it is.
+    """
     from core.evaluation.gates import exit_code, judge_gates
     from core.evaluation.verdict import baselines, verdict
     from core.processes import barrier, facts, is_main
 
-    scored = {**before.columns, **after.columns}
-    report = EvalReport(
-        {column.name: scored[column.name] for column in plan.evaluation.columns if column.name in scored}
-    )
+    found = {**before.columns, **after.columns}
+    report = EvalReport({column.name: found[column.name] for column in plan.evaluation.columns if column.name in found})
     values = run_values(
         plan,
         data,
@@ -40,6 +49,7 @@ def write_report(plan: Plan, data: Data, before: EvalReport, trained: TrainResul
         baselines=baselines(data.test) or {},
         seconds=_seconds_since_start(),
         gates=judge_gates(plan, report.columns),
+        scored=scored,
     )
     if is_main():
         predictions = prediction_lines(plan, data, report)
@@ -58,7 +68,7 @@ def _counted(trained: TrainResult) -> TrainResult:
     """`trained` with the model's parameters counted, where the trainer left that to core."""
     from core.models import parameter_counts
 
-    if trained.parameters_total:
+    if trained.parameters_total or trained.model is None:
         return trained
     trained_parameters, total = parameter_counts(trained.model)
     return replace(trained, parameters_trained=trained_parameters, parameters_total=total)
@@ -86,6 +96,9 @@ def rerender(run_dir: Path) -> None:
 
 def _render(folder: Path, values: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
     _write(folder / "report.html", report_page(values, predictions))
+    scored = values.get("scored")
+    if scored and Path(scored["target"]) != folder:
+        return  # the model is elsewhere, and so is its card
     _write(folder / "README.md", model_card(values, peft=(folder / "adapter_config.json").is_file()))
 
 
