@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from core.check.problems import located
 from core.errors import Position, Problem
 from core.overrides import COMMAND_LINE
 from core.recipe import Recipe
+from core.secrets import masked, masked_line, names_a_secret, secrets_in
 
 _COLOURS = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "help": "\x1b[36m", "mark": "\x1b[1;31m"}
 _RESET = "\x1b[0m"
@@ -28,7 +30,9 @@ def render_problems(problems: Sequence[Problem], recipe: Recipe, *, colour: bool
     ordered = located(list(problems), recipe)
     texts = {str(recipe.path): recipe.text.splitlines()} if recipe.text else {}
     texts |= {file: source.text.splitlines() for file, source in recipe.sources.items()}
-    blocks = [_render(problem, recipe, texts, colour) for problem in ordered]
+    lines = [line for text in texts.values() for line in text]
+    secrets = secrets_in(recipe.values, [*lines, *recipe.overrides])
+    blocks = [_render(problem, recipe, texts, secrets, colour) for problem in ordered]
     return "\n".join([*blocks, counts(ordered)])
 
 
@@ -42,25 +46,41 @@ def counts(problems: Sequence[Problem]) -> str:
     return ", ".join(parts) or "no problems"
 
 
-def _render(problem: Problem, recipe: Recipe, texts: dict[str, list[str]], colour: bool) -> str:
+def _render(problem: Problem, recipe: Recipe, texts: dict[str, list[str]], secrets: set[str], colour: bool) -> str:
     def paint(text: str, kind: str) -> str:
         return f"{_COLOURS[kind]}{text}{_RESET}" if colour else text
 
+    secrets = secrets | _secrets_at(problem, recipe)
+
+    def safe(text: str) -> str:
+        return plain(masked(text, secrets))
+
     place = problem.position or Position(str(recipe.path), 1, 1)
-    where = COMMAND_LINE if place.file == COMMAND_LINE else _plain(str(place))
-    lines = [f"{where}: {paint(f'{problem.severity}:', problem.severity)} {_plain(problem.message)}"]
+    where = COMMAND_LINE if place.file == COMMAND_LINE else safe(str(place))
+    lines = [f"{where}: {paint(f'{problem.severity}:', problem.severity)} {safe(problem.message)}"]
     # a key that is missing altogether has no line to show
     absent = len(problem.key) == 1 and problem.key not in recipe.positions
     source = "" if absent else _source_line(place, recipe, texts)
     if source.strip():
         name = source.partition("=")[0] if place.file == COMMAND_LINE and place.column == 1 else None
-        shown, start, length = _window(source, place.column - 1, None if name is None else len(name))
+        source, start = masked_line(source, place.column - 1, secrets)
+        shown, start, length = _window(source, start, None if name is None else len(name))
         lines += [f"    {shown}", f"    {' ' * start}{paint('^' * length, 'mark')}"]
     if place.file in recipe.sources and (chain := recipe.sources[place.file].chain):
-        lines.append(f"    extended by {', '.join(f'{_plain(entry.file)}:{entry.line}' for entry in chain)}")
+        lines.append(f"    extended by {', '.join(f'{safe(entry.file)}:{entry.line}' for entry in chain)}")
     if problem.help:
-        lines.append(f"    {paint('help:', 'help')} {_plain(problem.help)}")
+        lines.append(f"    {paint('help:', 'help')} {safe(problem.help)}")
     return "\n".join(lines)
+
+
+def _secrets_at(problem: Problem, recipe: Recipe) -> set[str]:
+    """What stands at the problem's own key, however short, if the key is named like a secret."""
+    value: Any = recipe.values
+    for part in problem.key:
+        keys: Any = value if isinstance(value, Mapping) else range(len(value)) if isinstance(value, list) else ()
+        value = value[part] if part in keys else None
+    name = next((str(part) for part in problem.key if names_a_secret(str(part))), "")
+    return secrets_in(value, key=name, shortest=1)
 
 
 def _source_line(place: Position, recipe: Recipe, texts: dict[str, list[str]]) -> str:
@@ -79,7 +99,7 @@ def _window(line: str, start: int, mark: int | None) -> tuple[str, int, int]:
     start = min(start, len(line))
     length = max(1, _token_length(line[start:]) if mark is None else mark)
     offset = max(0, start - 40) if len(line) > _WIDTH else 0
-    shown = _plain(line[offset : offset + _WIDTH])
+    shown = plain(line[offset : offset + _WIDTH])
     return shown, start - offset, max(1, min(length, len(shown) - (start - offset)))
 
 
@@ -95,6 +115,10 @@ def _token_length(rest: str) -> int:
     return len((found.group() if found else "").rstrip())
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text without characters that would move the cursor or hide what is there."""
-    return "".join(char if char.isprintable() else " " if char in "\t\n\r" else f"\\x{ord(char):02x}" for char in text)
+    return "".join(char if char.isprintable() else " " if char in "\t\n\r" else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"

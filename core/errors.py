@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from core.secrets import masked
 from core.types import KeyPath
 
 if TYPE_CHECKING:
@@ -43,12 +44,16 @@ class Problem:
 
 
 class UserError(Exception):
-    """Something the user can put right. Shown as `error: message` and `help: ...`; exit code 2, no traceback."""
+    """Something the user can put right. Shown as `error: message` and `help: ...`; exit code 2, no traceback.
+
+    Passwords in addresses, and tokens known by their form, are masked in both texts.
+    """
 
     def __init__(self, message: str, *, help: str | None = None) -> None:
+        message = masked(message)
         super().__init__(message)
         self.message = message
-        self.help = help
+        self.help = None if help is None else masked(help)
 
 
 class RecipeError(UserError):

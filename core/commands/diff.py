@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.secrets import MASKED
+from core.secrets import holds_a_mask
 
 if TYPE_CHECKING:
     from core.host import Host
@@ -69,7 +69,8 @@ def _same(first: Leaf | None, second: Leaf | None) -> bool:
 
 def _is_path(leaf: Leaf) -> bool:
     """Whether the value is the path of a file that is here, and no secret or variable: then it is shown whole."""
-    return isinstance(leaf.shown, str) and "${" not in leaf.shown and leaf.effect != leaf.shown and leaf.shown != MASKED
+    shown = leaf.shown
+    return isinstance(shown, str) and "${" not in shown and not holds_a_mask(shown) and leaf.effect != shown
 
 
 def _told(leaf: Leaf | None) -> tuple[str, str]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from core.recipe import Recipe
 
 from core.commands.arguments import add_overrides
+from core.secrets import masked
 
 HELP = "print a recipe with its bases and defaults in it, and where each value came from"
 EXAMPLE = "tunesmith show recipes/quickstart.yml --set learning_rate=1e-4"
@@ -41,7 +42,9 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _made_of(recipe: Recipe) -> str:
-    files = list(recipe.sources)
+    from core.diagnostics import plain
+
+    files = [plain(masked(file)) for file in recipe.sources]
     return " over ".join([files[0], ", ".join(files[1:])]) if files[1:] else files[0]
 
 
@@ -101,6 +104,13 @@ def one_line(value: Any) -> str:
 
     # what reads as something else here, such as 2e-5, is quoted even where others would not need it
     quoted = isinstance(value, str) and ("\n" in value or not isinstance(resolve_scalar(value), str))
-    style = '"' if quoted else None
-    text = yaml.safe_dump(value, default_style=style, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    # what would turn the writing around, or hide, is escaped
+    readable = not isinstance(value, str) or all(char.isprintable() or char in "\n\t" for char in value)
+    text = yaml.safe_dump(
+        value,
+        default_style='"' if quoted or not readable else None,
+        default_flow_style=True,
+        width=float("inf"),
+        allow_unicode=readable,
+    )
     return str(text.removesuffix("\n").removesuffix("\n...").rstrip("\n"))

@@ -11,7 +11,7 @@ from core.errors import Position, Problem, RecipeError
 from core.lock.record import FORMAT_VERSION
 from core.overrides import COMMAND_LINE, apply_overrides
 from core.recipe import Recipe, Source
-from core.secrets import MASKED
+from core.secrets import holds_a_mask
 from core.types import KeyPath
 
 LOCK_FILE = "recipe.lock.yml"
@@ -107,7 +107,7 @@ def _masked(recipe: Recipe) -> Iterator[Problem]:
         value: Any = recipe.values
         for part in path:
             value = value[part]
-        if value == MASKED and place.file != COMMAND_LINE:
+        if holds_a_mask(value) and place.file != COMMAND_LINE:
             name = ".".join(map(str, path))
             help = f"give it again with --set {name}=…, or leave it out with --set {name}=null"
             yield Problem(f"{name!r} is a secret, which the lock does not hold", position=place, help=help)

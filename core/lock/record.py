@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from core.lock.environment import foreign_plugins, hardware, packages_taking_part, software
 from core.lock.hashes import text_hash
 from core.lock.inputs import dotted, inputs
-from core.secrets import without_secrets
+from core.secrets import masked, without_secrets
 from core.sharing.variables import texts_in
 from core.types import KeyPath, Plan
 
@@ -95,7 +95,7 @@ def _bases(plan: Plan) -> Iterator[tuple[str, str]]:
         if source.chain:
             local = source.address is None
             yield (
-                os.path.relpath(source.file, plan.output_dir) if local else source.file,
+                os.path.relpath(source.file, plan.output_dir) if local else masked(source.file),
                 text_hash(source.text),
             )
 

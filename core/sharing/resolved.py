@@ -13,7 +13,7 @@ from core.check.schema import ITEM_LISTS, find_component, fit_schema, schema_at
 from core.host import Host
 from core.overrides import COMMAND_LINE
 from core.recipe import Recipe
-from core.secrets import names_a_secret, without_secrets
+from core.secrets import masked, names_a_secret, without_secrets
 from core.types import KeyPath, Schema
 
 # which format or metric reads a kind of list entry, by the host's table
@@ -100,7 +100,7 @@ def _origin(path: KeyPath, at: _Resolving) -> str:
     place = at.recipe.place_of(path)
     if place is None:
         return str(at.recipe.path)
-    return COMMAND_LINE if place.file == COMMAND_LINE else f"{place.file}:{place.line}"
+    return COMMAND_LINE if place.file == COMMAND_LINE else f"{masked(place.file)}:{place.line}"
 
 
 def _default_origin(path: KeyPath, at: _Resolving) -> str:
