@@ -30,6 +30,7 @@ COMMANDS = (
     "run",
     "launch",
     "eval",
+    "compare",
     "check",
     "data",
     "cache",

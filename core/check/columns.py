@@ -94,9 +94,7 @@ def _entry_problems(index: int, entry: Any) -> Iterator[Problem]:
     place: KeyPath = (*COMPARE, index)
     kinds = [key for key in KINDS if key in entry]
     if len(kinds) != 1:
-        message = (
-            f"it names {' and '.join(map(repr, kinds))}, one of them is a column" if kinds else "it names none"
-        )
+        message = f"it names {' and '.join(map(repr, kinds))}, one of them is a column" if kinds else "it names none"
         help = "each entry is base, prompted, tuned or merged, or a map with one of prompted, model, tuned and merged"
         yield Problem(f"'evaluation.compare.{index}' is no column: {message}", key=place, at="value", help=help)
         return

@@ -127,7 +127,7 @@ def _words(gate: GatePlan, metric: MetricPlan, values: Mapping[str, Any]) -> str
         percent = f"{100 * gate.confidence:g} %"
         if values["interval"]:
             low, high = (_say(bound, unit, signed=gate.rule == "min_gain") for bound in values["interval"])
-            text += f" ({percent} interval {low} to {high})"
+            text += f" ({percent} interval {low.removesuffix(' points')} to {high})"
         else:
             text += f" (no {percent} interval with {values['n']} items)"
     demanded = "at most" if gate.rule == "at_most" else "at least"

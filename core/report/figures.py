@@ -106,7 +106,9 @@ def _latency_times(values: Mapping[str, Any]) -> list[str]:
     if len(set(times.values())) < 2:
         return []
     first, last = (datetime.fromisoformat(moment) for moment in (min(times.values()), max(times.values())))
-    turns = next((facts["latency_in_turn"] for facts in values["columns"].values() if facts.get("latency_in_turn")), [])
+    turns: list[str] = next(
+        (facts["latency_in_turn"] for facts in values["columns"].values() if facts.get("latency_in_turn")), []
+    )
     together = (
         f"item by item in turn for {' and '.join(column_label(values, name) for name in turns)}, " if turns else ""
     )

@@ -1,0 +1,61 @@
+"""`tunesmith compare`: finished runs side by side on the same items."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from core.errors import UserError
+
+HELP = "lay finished runs side by side: figures, paired differences with intervals and tests"
+EXAMPLE = "tunesmith compare outputs/lora outputs/qlora --html comparison.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The runs, which of their columns, and where to write."""
+    parser.add_argument(
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        help="output_dirs of finished runs, or their evaluations; the first is the rival",
+    )
+    parser.add_argument("--column", metavar="NAME", help="the column to compare (default: tuned)")
+    parser.add_argument(
+        "--common", action="store_true", help="where the items differ: compare on those that all runs share"
+    )
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page to look at in a browser")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write every figure as JSON")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Compare every run with the first. Raises `UserError` where the runs were not scored on the same items."""
+    from core.comparison import comparison_page, comparison_text, load_run, shared_items, side_by_side
+    from core.comparison.runs import names_of
+    from core.host import load_host
+
+    if len(args.runs) < 2:
+        raise UserError("one run alone cannot be compared", help="name two or more output_dirs of finished runs")
+    for path in (args.html, args.json):
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"there is no folder {str(path.parent)!r} to write {path.name} to", help="make it first")
+    runs = [load_run(text, name, args.column) for text, name in zip(args.runs, names_of(args.runs), strict=True)]
+    lines, note = shared_items(runs, common=args.common)
+    values = side_by_side(runs, lines, load_host(), note=note)
+    print(comparison_text(values))
+    if args.html is not None:
+        _write(args.html, comparison_page(values))
+    if args.json is not None:
+        _write(args.json, json.dumps(values, ensure_ascii=False, indent=1) + "\n")
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+    print(f"wrote {path}")

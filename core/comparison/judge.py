@@ -1,0 +1,169 @@
+"""What differs between runs: figures, paired differences against the first run, and the recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from core.comparison.runs import FinishedRun, Line
+from core.evaluation.statistics import holm, interval_of
+from core.evaluation.verdict import compare
+from core.host import Host
+from core.results import ColumnReport, MetricResult
+from core.types import Evaluator, MetricPlan
+
+# where a run writes to, and what it is held against, changes nothing in its model
+NO_DIFFERENCE = ("output_dir", "evaluation.compare", "evaluation.gates")
+CAVEAT = "each run is one training: how much another seed would differ is not included"
+
+
+def side_by_side(
+    runs: Sequence[FinishedRun], lines: Sequence[Sequence[Line]], host: Host, *, note: str = ""
+) -> dict[str, Any]:
+    """Everything that `tunesmith compare` tells, JSON-ready. lines: those of every run on the shared items.
+
+    Every run is compared with the first, on each metric that both measured in the same way, with a paired interval and
+    test; p-values are corrected for the number of comparisons (Holm).
+    """
+    whole = all(len(shared) == len(run.lines) for run, shared in zip(runs, lines, strict=True))
+    metrics, apart = _common_metrics(runs)
+    columns = [_column(run, shared, metrics, host, whole=whole) for run, shared in zip(runs, lines, strict=True)]
+    comparisons = []
+    for metric, about in metrics.items():
+        plan = _metric_plan(metric, about, host)
+        for column in columns[1:]:
+            if _paired(metric, column, columns[0]):
+                comparisons.append({"run": column.name, **compare(plan, column, columns[0])})
+    corrected = holm([comparison["p_value"] for comparison in comparisons])
+    for comparison, value in zip(comparisons, corrected, strict=True):
+        comparison["p_value_holm"] = value
+    return {
+        "runs": [
+            {
+                "name": run.name,
+                "path": str(run.path),
+                "column": run.column,
+                "base_model": run.values["base_model"],
+                "adapter": run.values["adapter"],
+                "finished": run.values["finished"],
+                "steps": run.values["train"]["steps"],
+                "tokens": run.values["train"]["tokens"],
+                "seconds": run.values["train"]["seconds"],
+                "parameters": run.values["parameters"]["trained"],
+                "figures": {name: _figures(column.metrics[name]) for name in metrics},
+            }
+            for run, column in zip(runs, columns, strict=True)
+        ],
+        "items": len(lines[0]),
+        "metrics": {name: {key: about[key] for key in ("unit", "higher_is_better")} for name, about in metrics.items()},
+        "comparisons": comparisons,
+        "recipes": _recipe_differences(runs),
+        "changed": _changed_items(runs, lines, metrics),
+        "notes": [text for text in (note, *apart, CAVEAT) if text],
+    }
+
+
+def _common_metrics(runs: Sequence[FinishedRun]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The metrics that every run has with the same options, and what is to be said of the others."""
+    notes, common = [], {}
+    settings = [_settings_of(run) for run in runs]
+    for name in dict.fromkeys(name for run in runs for name in run.values["metrics"]):
+        lacking = [run.name for run in runs if name not in run.values["evaluation"][run.column]]
+        if lacking:
+            notes.append(f"{name} is not compared: {', '.join(lacking)} did not measure it")
+        elif any(other.get(name) != settings[0].get(name) for other in settings[1:]):
+            notes.append(f"{name} is not compared: the runs measured it with different options")
+        else:
+            common[name] = {**runs[0].values["metrics"][name], **(settings[0].get(name) or {"type": name})}
+    return common, notes
+
+
+def _settings_of(run: FinishedRun) -> dict[str, Mapping[str, Any]]:
+    from core.check.columns import metric_names
+
+    recipe = run.values["recipe"]
+    written = (recipe["values"].get("evaluation") or {}).get("metrics")
+    entries = written or (recipe["defaults"].get("evaluation") or {}).get("metrics") or []
+    return dict(zip(metric_names(entries), entries, strict=True))
+
+
+def _column(
+    run: FinishedRun, lines: Sequence[Line], metrics: Mapping[str, Any], host: Host, *, whole: bool
+) -> ColumnReport:
+    results = {}
+    for name, about in metrics.items():
+        given = run.values["evaluation"][run.column][name]
+        scores = [line["answers"][run.column]["scores"].get(name) for line in lines]
+        known = [score for score in scores if score is not None]
+        if whole or not known:
+            interval = tuple(given["interval"]) if given["interval"] else None
+            results[name] = MetricResult(given["value"], given["summary"], interval, scores, given["n"])
+        else:
+            # over fewer items than the run had, only a mean can be taken again
+            mean = sum(known) / len(known) if _is_mean(name, about, host) else None
+            results[name] = MetricResult(mean, {}, interval_of(known) if mean is not None else None, scores, len(known))
+    return ColumnReport(run.name, (), results)
+
+
+def _is_mean(name: str, about: Mapping[str, Any], host: Host) -> bool:
+    evaluator = host.evaluators.get(about["type"])
+    return evaluator is None or evaluator.summarise is None
+
+
+def _metric_plan(name: str, about: Mapping[str, Any], host: Host) -> MetricPlan:
+    known = host.evaluators.get(about["type"])
+    nothing: Any = None
+    evaluator = known or Evaluator(name, nothing, higher_is_better=about["higher_is_better"], unit=about["unit"])
+    return MetricPlan(name, evaluator, {key: value for key, value in about.items() if key != "type"})
+
+
+def _paired(metric: str, one: ColumnReport, other: ColumnReport) -> bool:
+    scores = zip(one.metrics[metric].scores, other.metrics[metric].scores, strict=True)
+    return any(a is not None and b is not None for a, b in scores)
+
+
+def _figures(result: MetricResult) -> dict[str, Any]:
+    return {"value": result.value, "interval": list(result.interval) if result.interval else None, "n": result.n}
+
+
+def _recipe_differences(runs: Sequence[FinishedRun]) -> dict[str, list[Any]]:
+    """Every key that is not the same in all recipes, with its value in each."""
+    flat = [dict(_leaves({**run.values["recipe"]["defaults"], **run.values["recipe"]["values"]})) for run in runs]
+    keys = dict.fromkeys(key for values in flat for key in values)
+    rows = {key: [values.get(key) for values in flat] for key in keys if not key.startswith(NO_DIFFERENCE)}
+    return {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _leaves(entry, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and any(isinstance(entry, (Mapping, list)) for entry in value):
+        for index, entry in enumerate(value):
+            yield from _leaves(entry, f"{name}.{index}")
+    else:
+        yield name, value
+
+
+def _changed_items(
+    runs: Sequence[FinishedRun], lines: Sequence[Sequence[Line]], metrics: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The items on whose score by the first share the runs do not agree, with every run's answer."""
+    judged = next((name for name, about in metrics.items() if about["unit"] == "share"), None)
+    changed = []
+    for position, line in enumerate(lines[0] if judged else ()):
+        answers = [shared[position]["answers"][run.column] for run, shared in zip(runs, lines, strict=True)]
+        scores = [answer["scores"].get(judged) for answer in answers]
+        if any(score != scores[0] for score in scores):
+            changed.append(
+                {
+                    "place": line["place"],
+                    "prompt": line["prompt"],
+                    "references": line["references"],
+                    "metric": judged,
+                    "answers": [
+                        {"text": answer["text"], "score": s} for answer, s in zip(answers, scores, strict=True)
+                    ],
+                }
+            )
+    return changed
