@@ -13,6 +13,8 @@ from core import Plan, UserError
 from core.check.paths import resolve_input_path
 from core.console import say
 
+from .shards import asks_for_fsdp, fsdp_settings
+
 LAUNCHED_AS = {"fsdp": "ACCELERATE_USE_FSDP", "deepspeed": "ACCELERATE_USE_DEEPSPEED"}
 
 
@@ -22,8 +24,8 @@ def sharding(plan: Plan) -> dict[str, Any]:
     Raises `UserError` where the launcher was configured for something else than the recipe asks for.
     """
     recipe = plan.recipe
-    asked = "deepspeed" if recipe["deepspeed"] else "fsdp" if recipe["fsdp"] or recipe["fsdp_config"] else None
-    settings = _fsdp_settings(plan)
+    asked = "deepspeed" if recipe["deepspeed"] else "fsdp" if asks_for_fsdp(recipe) else None
+    settings = fsdp_settings(recipe)
     _refuse_contradiction(asked, settings, os.environ)
     if asked == "deepspeed":
         return {"deepspeed": deepspeed_settings(plan)}
@@ -32,6 +34,9 @@ def sharding(plan: Plan) -> dict[str, Any]:
     if not torch.accelerator.is_available():
         say("warning: fsdp has no effect on CPU: every process keeps the whole model")
         return {}
+    if settings.get("version") == 1 and "reshard_after_forward" in settings:
+        # accelerate asks for the strategy of version 1 nowhere else
+        os.environ["FSDP_SHARDING_STRATEGY"] = settings["reshard_after_forward"].upper()
     return {"fsdp": True, "fsdp_config": settings}
 
 
@@ -44,16 +49,6 @@ def deepspeed_settings(plan: Plan) -> str | dict[str, Any]:
     if not Path(path).is_file():
         raise UserError(f"no DeepSpeed configuration at {given!r}", help="name the JSON file, or write it out as a map")
     return path
-
-
-def _fsdp_settings(plan: Plan) -> dict[str, Any]:
-    """axolotl's names (an `fsdp_` before each, `offload_params`) as those of transformers."""
-    settings = {name.removeprefix("fsdp_"): value for name, value in (plan.recipe["fsdp_config"] or {}).items()}
-    if "offload_params" in settings:
-        settings["cpu_offload"] = settings.pop("offload_params")
-    if plan.recipe["fsdp_version"]:
-        settings["version"] = plan.recipe["fsdp_version"]
-    return settings
 
 
 def _refuse_contradiction(asked: str | None, settings: Mapping[str, Any], launcher: Mapping[str, str]) -> None:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from core import Problem
 from core.check.paths import resolve_input_path
 
+from .shards import asks_for_fsdp
+from .shards import problems as sharding_problems
+
 if TYPE_CHECKING:
     from core import Recipe
 
@@ -18,7 +21,14 @@ LIGER_KEYS = ("liger_rope", "liger_rms_norm", "liger_layer_norm", "liger_glu_act
 
 def problems(recipe: Recipe) -> list[Problem]:
     """Everything wrong with how the training keys go together."""
-    return [*_validation(recipe), *_schedule(recipe), *_cadence(recipe), *_processes(recipe), *_kernels(recipe)]
+    return [
+        *_validation(recipe),
+        *_schedule(recipe),
+        *_cadence(recipe),
+        *_processes(recipe),
+        *sharding_problems(recipe),
+        *_kernels(recipe),
+    ]
 
 
 def _validation(recipe: Recipe) -> list[Problem]:
@@ -75,7 +85,7 @@ def _processes(recipe: Recipe) -> list[Problem]:
     given = recipe["deepspeed"]
     if not given:
         return []
-    if recipe["fsdp"] or recipe["fsdp_config"]:
+    if asks_for_fsdp(recipe):
         return [Problem("deepspeed and fsdp are both set", key=("deepspeed",), help="keep one of them")]
     found = []
     if isinstance(given, str) and not Path(resolve_input_path(given, recipe.folder_of(("deepspeed",)))).is_file():

@@ -11,7 +11,10 @@ from core import UserError
 from plugins.trainers.sft.distributed import deepspeed_settings, sharding
 from tests.core.plans import make_test_plan
 
-FSDP = {"fsdp": ["full_shard", "auto_wrap"], "fsdp_config": {"fsdp_offload_params": True, "state_dict_type": "X"}}
+FSDP = {
+    "fsdp": ["full_shard", "auto_wrap"],
+    "fsdp_config": {"fsdp_offload_params": True, "state_dict_type": "SHARDED_STATE_DICT"},
+}
 
 
 @pytest.fixture
@@ -37,7 +40,21 @@ def test_fsdp_keys_under_the_names_of_transformers(
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     plan = make_test_plan(tmp_path, tiny_model, fsdp_version=2, **FSDP)
     launched(ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
-    assert sharding(plan) == {"fsdp": True, "fsdp_config": {"cpu_offload": True, "state_dict_type": "X", "version": 2}}
+    settings = {"cpu_offload": True, "state_dict_type": "SHARDED_STATE_DICT", "version": 2}
+    assert sharding(plan) == {"fsdp": True, "fsdp_config": {**settings, "reshard_after_forward": True}}
+
+
+def test_the_strategy_of_version_1_reaches_accelerate(
+    tmp_path: Path, tiny_model: Path, launched: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setenv("FSDP_SHARDING_STRATEGY", "FULL_SHARD")
+    config = {"sharding_strategy": "SHARD_GRAD_OP"}
+    arguments = sharding(make_test_plan(tmp_path, tiny_model, fsdp_version=1, fsdp_config=config))["fsdp_config"]
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=1, reshard_after_forward=arguments["reshard_after_forward"])
+    assert plugin.sharding_strategy.name == "SHARD_GRAD_OP"
 
 
 @pytest.mark.parametrize(
