@@ -7,41 +7,112 @@ and value). The text is exactly what the template gives for the whole conversati
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from core import Conversation, DatasetFormat, Example, RowError, Segment, hookimpl, load_fragment
+from core import Conversation, DatasetFormat, Example, RowError, Segment, UserError, hookimpl, load_fragment
 from core.data.chat_templates import resolve_chat_template
-from plugins.formats.chat_template.messages import Message, read_messages, role_names
+from plugins.formats.chat_template.messages import Spoken, read_messages, role_names
+from plugins.formats.chat_template.tools import CALLS, read_tools
+from plugins.formats.chat_template.training import UNSAID, parts_of
 from plugins.formats.chat_template.turns import Turn, find_turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
+TOOLS_NOTE = "the chat template shows no tools: those of the rows are left out"
 THINKING_NOTE = "what the template writes between its generation prompt and the answer is trained with the answer"
 
 
 def render(row: Mapping[str, Any], options: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[Example]:
     """One example: the conversation, with the messages of the roles to train and their ends of turn trained."""
     template = resolve_chat_template(tokenizer, options.get("chat_template"), options.get("chat_template_jinja"))
-    messages = read_messages(row, options, template)
-    trained = _trained(messages, options)
+    spoken = read_messages(row, options, template)
+    messages = [one.message for one in spoken]
+    tools = read_tools(row, options)
+    trained = _trained(spoken, options)
     for number, (message, is_trained) in enumerate(zip(messages, trained, strict=True), start=1):
-        if is_trained and not message["content"].strip():
+        if is_trained and not message["content"].strip() and not message.get(CALLS):
             raise RowError(f"message {number} ({message['role']}) is empty")
-    turns, tail = find_turns(messages, template, tokenizer, tuple(options.get("eot_tokens") or ()))
-    whole = bool(options.get("train_on_inputs"))
-    segments = list(_segments(messages, turns, trained, options.get("train_on_eos") or "turn"))
-    segments = [segment for segment in [*segments, Segment(tail)] if segment.text]
-    if whole:
-        segments = [Segment(segment.text, trained=True, answer=segment.answer) for segment in segments]
+    marks = tuple(options.get("eot_tokens") or ())
+    turns, tail = find_turns(messages, template, tokenizer, marks, tools)
+    rule = _rule(options, tokenizer.eos_token, marks)
+    segments = list(_segments(spoken, turns, trained, rule, bool(options.get("train_on_inputs"))))
+    segments = [*segments, Segment(tail, trained=bool(options.get("train_on_inputs")))]
     notes = dict.fromkeys(
         # the note holds the thinking itself, another one in each row
         THINKING_NOTE if message.keys() - {"role", "content"} and turn.lead.strip() else turn.note
         for message, turn, train in zip(messages, turns, trained, strict=True)
         if train and turn.note
     )
-    return [Example(segments, notes=tuple(notes))]
+    if tools and "tools" not in template:
+        notes[TOOLS_NOTE] = None
+    return [Example([segment for segment in segments if segment.text], notes=tuple(notes))]
+
+
+def _trained(spoken: Sequence[Spoken], options: Mapping[str, Any]) -> list[bool]:
+    """Whether any of each message is trained: as it says itself, or as its role does."""
+    names = role_names(options)
+    wanted = {names.get(role, role) for role in options.get("roles_to_train", ["assistant"])}
+    return [one.training.decide(one.message["role"] in wanted) for one in spoken]
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """When ends of turns are trained. eos, eot: train_on_eos and train_on_eot; eos_token: what eos is for."""
+
+    eos: str
+    eot: str
+    eos_token: str | None
+
+    def trains(self, end: str, train: bool, last: bool) -> bool:
+        """Whether an end of turn is trained. train: its turn is; last: it is the last turn."""
+        rule = self.eos if self.eos_token and end.endswith(self.eos_token) else self.eot
+        return {"all": True, "turn": train, "last": last, "none": False}[rule]
+
+
+def _rule(options: Mapping[str, Any], eos_token: str | None, marks: Sequence[str]) -> _Rule:
+    eos = options.get("train_on_eos") or "turn"
+    eot = options.get("train_on_eot") or eos
+    if eos_token in marks and eos != eot:
+        raise UserError(
+            f"train_on_eos is {eos!r}, train_on_eot is {eot!r}, and {eos_token!r} is both",
+            help="take it out of eot_tokens, or set both to the same",
+        )
+    return _Rule(eos, eot, eos_token)
+
+
+def _segments(
+    spoken: Sequence[Spoken], turns: Sequence[Turn], trained: Sequence[bool], rule: _Rule, whole: bool
+) -> Iterator[Segment]:
+    """The pieces of the text. whole: all is trained but what a message itself takes out."""
+    answers = [index for index, one in enumerate(spoken) if one.message["role"] == "assistant"]
+    for index, (one, turn, train) in enumerate(zip(spoken, turns, trained, strict=True)):
+        answer = index == answers[-1] if answers else False
+        free = whole and one.training == UNSAID
+        lead, content = turn.lead, turn.content
+        if not lead.strip():
+            # a space or line break in front of the answer is one token with its first word in most vocabularies
+            lead, content = "", lead + content
+        yield Segment(turn.header, trained=whole)
+        yield Segment(lead, trained=free or train)
+        if one.training.ranges and train:
+            if one.message.get(CALLS):
+                raise RowError(f"message {index + 1} calls tools: ranges of its characters cannot be told")
+            before = len(content) - len(turn.content)
+            pieces = parts_of(turn.content, one.message["content"], one.training.ranges, index + 1)
+            yield Segment(content[:before], trained=pieces[0][1], answer=answer)
+            yield from (Segment(text, trained=is_trained, answer=answer) for text, is_trained in pieces)
+        else:
+            yield Segment(content, trained=free or train, answer=answer)
+        last = index == len(turns) - 1
+        end, after = turn.end, ""
+        if rule.eos_token and (place := end.find(rule.eos_token)) > 0 and end[:place].strip():
+            # an end-of-text token that follows the end-of-turn token has a rule of its own
+            end, after = end[:place], end[place:]
+        yield Segment(end, trained=free or rule.trains(end, train, last))
+        yield Segment(after, trained=free or rule.trains(after, train, last))
 
 
 def conversation(row: Mapping[str, Any], options: Mapping[str, Any]) -> Conversation | None:
@@ -61,30 +132,6 @@ def conversation(row: Mapping[str, Any], options: Mapping[str, Any]) -> Conversa
         turns.pop()
     system = turns.pop(0)["content"] if turns and turns[0]["role"] == "system" else None
     return Conversation(system, tuple(turns[:-1])) if len(turns) > 1 else None
-
-
-def _trained(messages: Sequence[Message], options: Mapping[str, Any]) -> list[bool]:
-    """Whether each message is of a role to train."""
-    names = role_names(options)
-    wanted = {names.get(role, role) for role in options.get("roles_to_train", ["assistant"])}
-    return [message["role"] in wanted for message in messages]
-
-
-def _segments(
-    messages: Sequence[Message], turns: Sequence[Turn], trained: Sequence[bool], train_on_eos: str
-) -> Iterator[Segment]:
-    answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-    for index, (turn, train) in enumerate(zip(turns, trained, strict=True)):
-        answer = index == answers[-1] if answers else False
-        lead, content = turn.lead, turn.content
-        if not lead.strip():
-            # a space or line break in front of the answer is one token with its first word in most vocabularies
-            lead, content = "", lead + content
-        end = {"all": True, "turn": train, "last": index == len(turns) - 1, "none": False}[train_on_eos]
-        yield Segment(turn.header)
-        yield Segment(lead, trained=train)
-        yield Segment(content, trained=train, answer=answer)
-        yield Segment(turn.end, trained=end)
 
 
 @hookimpl

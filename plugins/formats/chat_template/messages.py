@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from core import RowError
 from core.data.columns import propose
 from core.data.formats import describe
+from plugins.formats.chat_template.tools import CALLS, read_calls
+from plugins.formats.chat_template.training import UNSAID, Training, read_training
 
 Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A message as the template takes it, and what it says of its own training."""
+
+    message: Message
+    training: Training = UNSAID
+
 
 USUAL_NAMES = {
     "human": "user",
@@ -38,7 +50,7 @@ def role_names(options: Mapping[str, Any]) -> dict[str, str]:
     return {**USUAL_NAMES, **own}
 
 
-def read_messages(row: Mapping[str, Any], options: Mapping[str, Any], template: str) -> list[Message]:
+def read_messages(row: Mapping[str, Any], options: Mapping[str, Any], template: str) -> list[Spoken]:
     """The row's messages as the template takes them. Raises `RowError` (message numbers count from 1)."""
     field = options.get("field_messages") or "messages"
     given = row[field]
@@ -46,11 +58,13 @@ def read_messages(row: Mapping[str, Any], options: Mapping[str, Any], template: 
         raise RowError(f"field {field!r} is {describe(given)}, not a list of messages", field=field)
     names = role_names(options)
     mapping = {"role": "role", "content": "content", **(options.get("message_property_mappings") or {})}
-    messages = [_read(message, number, mapping, names, template, row) for number, message in enumerate(given, start=1)]
-    messages = [_with_thinking(message, source, options) for message, source in zip(messages, given, strict=True)]
-    if not messages:
+    spoken = []
+    for number, source in enumerate(given, start=1):
+        message = _with_thinking(_read(source, number, mapping, names, template, row), source, options)
+        spoken.append(Spoken(message, read_training(source, number, message["content"], options)))
+    if not spoken:
         raise RowError(f"field {field!r} holds no messages", field=field)
-    return _with_system(messages, row, options)
+    return _with_system(spoken, row, options)
 
 
 def _read(
@@ -58,11 +72,15 @@ def _read(
 ) -> Message:
     if not isinstance(given, dict):
         raise RowError(f"message {number} is {describe(given)}, not an object with a role and a content")
+    calls = read_calls(given, number, mapping.get(CALLS, CALLS))
     for key in (mapping["role"], mapping["content"]):
-        if key not in given:
+        # a message that calls a tool need not say anything
+        if key not in given and not (calls and key == mapping["content"]):
             help = propose(row) if number == 1 else None
             raise RowError(f"message {number} has no {key!r}; it has: {', '.join(given) or 'nothing'}", help=help)
-    role, content = given[mapping["role"]], given[mapping["content"]]
+    role, content = given[mapping["role"]], given.get(mapping["content"])
+    if calls and content is None:
+        content = ""
     if not isinstance(role, str) or role not in names:
         raise RowError(
             f"message {number} has the role {role!r}, which is none of {', '.join(names)}",
@@ -72,7 +90,9 @@ def _read(
         raise RowError(f"the content of message {number} ({role}) is {describe(content)}, not text")
     others = {name: given[key] for name, key in mapping.items() if name not in ("role", "content") and key in given}
     unmapped = {key: value for key, value in given.items() if key not in mapping.values() and _reads(template, key)}
-    extras = {name: value for name, value in {**unmapped, **others}.items() if value is not None}
+    extras = {name: value for name, value in {**unmapped, **others}.items() if value is not None and name != CALLS}
+    if calls:
+        extras[CALLS] = calls
     return {**extras, "role": names[role], "content": content}
 
 
@@ -101,18 +121,18 @@ def _reads(template: str, key: str) -> bool:
     return re.search(rf"""(?:\.|['"]){re.escape(key)}\b""", template) is not None
 
 
-def _with_system(messages: list[Message], row: Mapping[str, Any], options: Mapping[str, Any]) -> list[Message]:
+def _with_system(spoken: list[Spoken], row: Mapping[str, Any], options: Mapping[str, Any]) -> list[Spoken]:
     """The messages with the system message that the row or the recipe has apart from them, or with none."""
     if options.get("drop_system_message"):
-        left = [message for message in messages if message["role"] != "system"]
+        left = [one for one in spoken if one.message["role"] != "system"]
         if not left:
             raise RowError("there is no message besides the system message")
         return left
-    if messages[0]["role"] == "system":
-        return messages
+    if spoken[0].message["role"] == "system":
+        return spoken
     system = row.get(options.get("field_system") or "system") or options.get("default_system_message")
     if system is None:
-        return messages
+        return spoken
     if not isinstance(system, str):
         raise RowError(f"the system message is {describe(system)}, not text")
-    return [{"role": "system", "content": system}, *messages]
+    return [Spoken({"role": "system", "content": system}), *spoken]

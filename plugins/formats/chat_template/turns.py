@@ -8,12 +8,13 @@ are marked one at a time. The pieces always join to exactly the text of the conv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from core import RowError, UserError
+from plugins.formats.chat_template.tools import CALLS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,15 +52,21 @@ class Turn:
 
 
 def find_turns(
-    messages: Sequence[Message], template: str, tokenizer: PreTrainedTokenizerBase, eot_tokens: tuple[str, ...] = ()
+    messages: Sequence[Message],
+    template: str,
+    tokenizer: PreTrainedTokenizerBase,
+    eot_tokens: tuple[str, ...] = (),
+    tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> tuple[list[Turn], str]:
     """The turns, and the text after the last. Joined, they are the template's text of the conversation.
 
     Raises `RowError` where the template refuses the conversation, or its text cannot be told apart into turns.
     """
-    render = _renderer(template, tokenizer)
+    render = _renderer(template, tokenizer, tools)
     full = render(messages)
-    if all(message.keys() == {"role", "content"} for message in messages):
+    if any(message.get(CALLS) for message in messages):
+        return _find_one_by_one(messages, full, render, _ends(tokenizer, eot_tokens))
+    if not tools and all(message.keys() == {"role", "content"} for message in messages):
         skeleton = _common_skeleton(tokenizer, template, tuple(message["role"] for message in messages), eot_tokens)
     else:
         skeleton = _skeleton(messages, render, _ends(tokenizer, eot_tokens))
@@ -74,13 +81,19 @@ def find_turns(
     return _find_one_by_one(messages, full, render, _ends(tokenizer, eot_tokens))
 
 
-def _renderer(template: str, tokenizer: PreTrainedTokenizerBase) -> Render:
+def _renderer(
+    template: str, tokenizer: PreTrainedTokenizerBase, tools: Sequence[Mapping[str, Any]] | None = None
+) -> Render:
     from jinja2 import TemplateError, TemplateSyntaxError
 
     def render(messages: Sequence[Message], *, generate: bool = False) -> str:
         try:
             text = tokenizer.apply_chat_template(
-                list(messages), chat_template=template, tokenize=False, add_generation_prompt=generate
+                list(messages),
+                tools=cast(Any, tools),
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=generate,
             )
         except TemplateSyntaxError as error:
             raise UserError(
@@ -193,6 +206,10 @@ def _find_one_by_one(messages: Sequence[Message], full: str, render: Render, end
     spans: list[tuple[int, int, str | None]] = []
     at = 0
     for index, message in enumerate(messages):
+        if message.get(CALLS):
+            spans.append(_span_of_calls(messages, index, full, at, render, ends))
+            at = spans[-1][1]
+            continue
         marked: list[Message] = [*messages[:index], {**message, "content": _mark(index)}, *messages[index + 1 :]]
         text = render(marked)
         if text == full:
@@ -226,6 +243,28 @@ def _find_one_by_one(messages: Sequence[Message], full: str, render: Render, end
     return turns, full[at:]
 
 
+def _span_of_calls(
+    messages: Sequence[Message], index: int, full: str, at: int, render: Render, ends: Ends
+) -> tuple[int, int, str | None]:
+    """Where the words and calls of a message begin and end in `full`, as the texts of shorter conversations show it."""
+    name = f"message {index + 1} ({messages[index]['role']})"
+    prompt = _prompt(messages[:index], render) if index else None
+    shorter = render(messages[: index + 1])
+    silent = {key: value for key, value in messages[index].items() if key != CALLS}
+    if shorter == render([*messages[:index], silent]):
+        raise RowError(
+            f"the chat template leaves out the tool calls of {name}", help="use a chat_template that shows tool calls"
+        )
+    if prompt is None or not full.startswith(prompt) or not full.startswith(shorter) or not at <= len(prompt):
+        raise RowError(
+            f"the tool calls of {name} cannot be found in the text of the chat template",
+            help="use another chat_template, or give one with chat_template_jinja",
+        )
+    stop = len(shorter.rstrip())
+    token = next((token for token in (*ends.known, *ends.special) if full.endswith(token, 0, stop)), "")
+    return len(prompt), stop - len(token), prompt
+
+
 @dataclass(frozen=True)
 class Ends:
     """The tokens that may end a turn. known: those that are said to; special: any other special token."""
@@ -234,16 +273,24 @@ class Ends:
     special: tuple[str, ...]
 
     def find(self, text: str) -> str | None:
-        """The beginning of `text`, which follows a content, to the end of its end-of-turn token; None without one."""
+        """The beginning of `text`, which follows a content, to the end of its end-of-turn token; None without one.
+
+        Another known token right after it, such as an end of text after an end of turn, is part of it.
+        """
         places = [(text.find(token), token) for token in self.known if token in text]
         if places:
             place, token = min(places)
-            return text[: place + len(token)]
+            return self._with_next(text, place + len(token), token)
         stripped = text.lstrip()
         for token in self.special:
             if stripped.startswith(token):
-                return text[: len(text) - len(stripped) + len(token)]
+                return self._with_next(text, len(text) - len(stripped) + len(token), token)
         return None
+
+    def _with_next(self, text: str, stop: int, found: str) -> str:
+        rest = text[stop:].lstrip()
+        following = next((token for token in self.known if token != found and rest.startswith(token)), "")
+        return text[: len(text) - len(rest) + len(following)] if following else text[:stop]
 
 
 def _ends(tokenizer: Any, eot_tokens: tuple[str, ...]) -> Ends:
