@@ -110,18 +110,21 @@ def load_saved(plan: Plan, saved: Tuned, packing: Quantized = None) -> Module:
     from core.models import load_base
 
     folder = Path(saved.address)
-    if saved.kind != "model" and (folder / "adapter_config.json").is_file():
-        if plan.adapter.load is not None and packing is None:
-            return plan.adapter.load(plan, folder)
-        return _adapter_on(load_base(plan, quantized=packing, frozen=True), folder)
-    if saved.kind != "model" and plan.adapter.load is not None and packing is None:
+    if saved.kind == "model":
+        loaded: Module = load_base(plan_for_model(plan, saved.address), quantized=packing, frozen=packing is not None)
+        return loaded
+    if plan.adapter.load is not None and packing is None:
         return plan.adapter.load(plan, folder)
-    if saved.kind != "model" and not (folder / "config.json").is_file():
+    whole = (folder / "config.json").is_file()
+    # the adapter that trained the whole model has no use for an adapter's files that lie beside it
+    if (folder / "adapter_config.json").is_file() and (plan.adapter.load is not None or not whole):
+        return _adapter_on(load_base(plan, quantized=packing, frozen=True), folder)
+    if not whole:
         raise UserError(
             f"what the adapter {plan.adapter.name!r} saved in {saved.address!r} cannot be loaded in fewer bits",
             help="leave load_in_4bit and load_in_8bit out of that column of evaluation.compare",
         )
-    loaded: Module = load_base(plan_for_model(plan, saved.address), quantized=packing, frozen=packing is not None)
+    loaded = load_base(plan_for_model(plan, saved.address), quantized=packing, frozen=packing is not None)
     return loaded
 
 

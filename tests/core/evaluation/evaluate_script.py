@@ -19,7 +19,7 @@ from core.processes import is_main, start_processes, stop_processes
 from tests.core.evaluation.making import make_eval_plan
 
 METRICS = [{"type": "accuracy"}, {"type": "perplexity"}, {"type": "latency"}]
-COMPARE = [{"prompted": {"shots": 2}}, "tuned"]
+NEAREST = {"shots": 2, "choose": "nearest"}
 
 
 def shard(model: Any) -> None:
@@ -34,7 +34,8 @@ def shard(model: Any) -> None:
 
 def main(model_folder: str, folder: str, weights: str) -> None:
     # seven items in batches of two: with two ranks one of them has a batch less
-    scored = {"metrics": METRICS, "compare": COMPARE, "batch_size": 2, "limit": 7}
+    compare = [{"prompted": {"shots": 2}}, "tuned", {"model": model_folder, "name": "other", **NEAREST}]
+    scored = {"metrics": METRICS, "compare": compare, "batch_size": 2, "limit": 7}
     plan = make_eval_plan(Path(folder), Path(model_folder), load_host(), scored, adapter="full")
     start_processes(plan)
     tokenizer = load_tokenizer(plan)
@@ -42,7 +43,7 @@ def main(model_folder: str, folder: str, weights: str) -> None:
     model = plan.adapter.build(plan)
     if weights == "sharded":
         shard(model)
-    columns = evaluate(plan, model, tokenizer, data, ("tuned", "prompted")).columns
+    columns = evaluate(plan, model, tokenizer, data, ("tuned", "prompted", "model")).columns
     found = {
         name: {
             "texts": [answer.text for answer in column.generations],

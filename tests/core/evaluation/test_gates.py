@@ -39,7 +39,7 @@ def test_a_gain_has_to_be_shown_by_its_whole_interval(tmp_path: Path) -> None:
     assert (gate["over"], gate["found"], gate["confidence"], gate["n"]) == ("prompted", 0.5, 0.95, 40)
     assert gate["interval"] == pytest.approx(newcombe_paired(10, 20, 0, 10))
     assert gate["passed"]
-    assert gate["words"].startswith("accuracy: passed, gain over prompted +50.0 points (95 % interval +31.6 to +63.1 points)")
+    assert gate["words"].startswith("accuracy: passed, gain over prompted +50.0 points (95 % interval +31.6 to +63.1")
     (gate,) = judged(tmp_path, {"accuracy": {"min_gain": {"over": "best_untuned", "by": 0.35}}})
     assert not gate["passed"]
     (gate,) = judged(tmp_path, {"accuracy": {"min_gain": {"over": "best_untuned", "by": 0.35, "confidence": 0}}})

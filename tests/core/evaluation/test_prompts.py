@@ -10,7 +10,7 @@ import pytest
 from core.errors import UserError
 from core.evaluation.prompts import few_shot, zero_shot
 from core.evaluation.shots import draw_shots, split_example
-from core.types import DatasetFormat, DatasetPlan, Example, Segment
+from core.types import Conversation, DatasetFormat, DatasetPlan, Example, Segment
 from tests.core.evaluation.making import make_items
 
 TITLES = [{"instruction": "Name the class.", "input": f"thing {n}", "output": f"class {n % 3}"} for n in range(30)]
@@ -192,3 +192,52 @@ def test_adjacent_answer_segments_are_one_answer_as_in_a_test_item() -> None:
     parts = (Segment("2 + 2? "), Segment("It is ", trained=True, answer=True), Segment("4", trained=True, answer=True))
     assert split_example(Example((*parts, Segment("<end>", trained=True)))) == ("2 + 2? ", "It is 4")
     assert split_example(Example((Segment("text", trained=True),))) == ("", None)
+
+
+def test_the_nearest_examples_are_those_of_like_wording(prepared: Any, tmp_path: Path) -> None:
+    subjects = ["fracture of the left arm", "chronic heart failure", "fever and cough", "fracture of the leg", "asthma"]
+    rows = [{"instruction": "Code it.", "input": text, "output": text[:3]} for text in subjects * 2]
+    train = write_rows(tmp_path / "codes.jsonl", rows)
+    asked = [{"instruction": "Code it.", "input": "Fracture of the right arm", "output": "fra"}]
+    test = write_rows(tmp_path / "asked.jsonl", asked)
+    plan, data, tokenizer = prepared(
+        {"datasets": [{"path": test, "type": "alpaca"}]}, datasets=[{"path": train, "type": "alpaca"}]
+    )
+    prompts = few_shot(plan, {"shots": 3, "choose": "nearest"}, data, data.test, tokenizer)
+    turns = prompts.texts[0].split("<|im_start|>user\n")[1:]
+    assert [turn.split("<|im_end|>")[0] for turn in turns] == [
+        "fracture of the leg",
+        "fracture of the left arm",
+        "fracture of the left arm",
+        "Fracture of the right arm",
+    ], "the nearest stands next to the question"
+    assert prompts.form == "chat turns: 3 nearest worked examples, question"
+    assert (prompts.count, prompts.shots) == (3, ())
+    assert few_shot(plan, {"shots": 3, "choose": "nearest"}, data, data.test, tokenizer) == prompts
+
+
+def test_a_format_says_how_its_rows_are_put_to_a_chat_model(prepared: Any) -> None:
+    plan, data, tokenizer = prepared()
+
+    def conversation(row: Any, options: Any) -> Conversation:
+        return Conversation("Judge.", ({"role": "user", "content": row["input"].upper()},))
+
+    spoken = replace(plan.datasets[0].format, conversation=conversation)
+    plan = replace(
+        plan,
+        datasets=tuple(replace(dataset, format=spoken) for dataset in plan.datasets),
+        evaluation=replace(
+            plan.evaluation, datasets=tuple(replace(one, format=spoken) for one in plan.evaluation.datasets)
+        ),
+    )
+    text = few_shot(plan, {"shots": 1}, data, data.test, tokenizer).texts[0]
+    assert text.startswith("<|im_start|>system\nJudge.<|im_end|>\n<|im_start|>user\nIS ")
+    assert text.endswith("<|im_start|>user\nIS 100 EVEN?<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_core_names_no_format_of_its_own() -> None:
+    """Whether a row is a conversation is for its format to say."""
+    for module in ("prompts", "shots"):
+        text = (Path(__file__).parents[3] / "core" / "evaluation" / f"{module}.py").read_text()
+        assert '"alpaca"' not in text
+        assert '"chat_template"' not in text
