@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from core.audit.facts import CheckedExample
 from core.data.files import SourceRow
 from core.data.items import answer_span, item_of
+from core.data.mix import weight_of
 from core.data.render import BadRows, render_rows
 from core.data.sources import shown
 from core.data.store import Store
-from core.data.tokenise import IGNORED, Tokenized, end_ids, tokenize_examples
+from core.data.tokenise import IGNORED, Arrays, Tokenized, encode_texts, end_ids, label_examples, texts_of
 from core.errors import DataError, RowError
 from core.types import DatasetPlan, Example, Item
 
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
 
 BATCH = 1000
 LARGEST_CHUNK = 4_000_000  # characters
+CHUNKS_AHEAD = 2  # tokenised while others are read and written
 SHOWN_PLACES = 10
 Rendered = tuple[int, SourceRow, Sequence[Example]]  # the number of the row first
-Made = tuple[int, SourceRow, Example, Tokenized]
+Flat = list[tuple[int, SourceRow, Example]]
+Made = tuple[int, SourceRow, Example, Arrays]
 See = Callable[[Sequence[CheckedExample]], None]
 END_WINDOW = 3  # an end-of-turn token must be among this many last trained tokens
 
@@ -63,6 +67,7 @@ class Collected:
         return {
             "path": shown(self.dataset.path),
             "type": self.dataset.format.name,
+            "weight": weight_of(self.dataset.options),
             "rows": self.counts["rows"],
             "examples": self.counts["kept"],
             "tokens": tokens,
@@ -178,7 +183,7 @@ def checked(
     number: int,
     row: SourceRow,
     example: Example,
-    tokens: Tokenized,
+    tokens: Tokenized | Arrays,
     ends: frozenset[int],
     limits: Limits,
 ) -> CheckedExample:
@@ -216,15 +221,34 @@ def checked(
 
 def _tokenized(dataset: DatasetPlan, tokenizer: Tokenizer, bad: BadRows) -> Iterator[list[Made]]:
     """Every example with its row and its tokens, in chunks; rows that cannot be used are added to `bad`."""
-    for batch in _chunks(render_rows(dataset, tokenizer, bad)):
-        flat = [(number, row, example) for number, row, examples in batch for example in examples]
+
+    def encoded(flat: Flat) -> list[Any]:
+        return encode_texts(texts_of([example for _, _, example in flat]), tokenizer)
+
+    chunks = _chunks(render_rows(dataset, tokenizer, bad))
+    flat_chunks = ([(number, row, example) for number, row, made in chunk for example in made] for chunk in chunks)
+    for flat, encodings in _ahead(flat_chunks, encoded):
         try:
-            tokens = tokenize_examples([example for _, _, example in flat], tokenizer)
+            tokens = label_examples([example for _, _, example in flat], encodings, tokenizer)
         except RowError:
             # only rows that came tokenised can fail: find all of them
             yield list(_tokenized_singly(flat, tokenizer, bad))
         else:
             yield [(*given, made) for given, made in zip(flat, tokens, strict=True)]
+
+
+def _ahead(chunks: Iterator[Flat], work: Callable[[Flat], list[Any]]) -> Iterator[tuple[Flat, list[Any]]]:
+    """Each chunk with what `work` makes of it, in a thread beside this one: the tokenizer leaves Python's lock, so that
+    the rows before and after are read, rendered and written meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[tuple[Flat, Future[list[Any]]]] = deque()
+        for chunk in chunks:
+            waiting.append((chunk, pool.submit(work, chunk)))
+            if len(waiting) > CHUNKS_AHEAD:
+                before, made = waiting.popleft()
+                yield before, made.result()
+        for before, made in waiting:
+            yield before, made.result()
 
 
 def _chunks(rendered: Iterator[Rendered]) -> Iterator[list[Rendered]]:
@@ -247,7 +271,7 @@ def _tokenized_singly(
 ) -> Iterator[Made]:
     for number, row, example in flat:
         try:
-            (tokens,) = tokenize_examples([example], tokenizer)
+            (tokens,) = label_examples([example], encode_texts(texts_of([example]), tokenizer), tokenizer)
         except RowError as error:
             bad.add(row, error.message, help=error.help)
         else:

@@ -147,6 +147,8 @@ def _build(plan: Plan, tokenizer: Tokenizer, inputs: Mapping[str, Any] | None, f
         if not report.errors:
             parted = part_rows(gathered.training, gathered.validation, recipe)
             stats |= parted.totals()
+            for entry, (trained_on, in_one_pass) in zip(stats["datasets"], parted.passes, strict=True):
+                entry |= {"trained_on": trained_on, "in_one_pass": in_one_pass}
         for line in [*lines_about(stats, recipe), *audit_lines(report)]:
             say(line)
         refuse_errors(report)

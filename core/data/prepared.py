@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.data.collect import Collected
+from core.data.mix import weight_of, weighted
+from core.data.sources import shown
 from core.data.split import shuffled, split
 from core.recipe import Recipe
 
@@ -51,6 +53,8 @@ class Parted:
 
     train: Part
     val: Part | None = None
+    # for each training data set, how many of its examples are trained on, and how many are in one pass
+    passes: Sequence[tuple[int, int]] = ()
 
     def parts(self) -> dict[str, Part]:
         """The parts that there are, by name."""
@@ -66,7 +70,12 @@ class Parted:
 
 
 def part_rows(training: Sequence[Collected], validation: Sequence[Collected], recipe: Recipe) -> Parted:
-    """The rows that are kept, parted and shuffled as `recipe` says. Raises `DataError` for a split that cannot be."""
+    """The rows that are kept, parted, weighted and shuffled as `recipe` says.
+
+    Raises `DataError` for a split that cannot be, and a weight that leaves nothing.
+    """
+    import numpy as np
+
     seed = recipe["seed"] if recipe["seed"] is not None else 42
     stores = [collected.store for collected in training]
     train, val = _kept(stores), None
@@ -75,9 +84,16 @@ def part_rows(training: Sequence[Collected], validation: Sequence[Collected], re
     elif recipe["val_set_size"]:
         chosen, taken = split(_digests(stores)[train], recipe["val_set_size"], seed)
         train, val = train[chosen], Part(stores, train[taken])
+    own = np.split(train, np.searchsorted(train, np.cumsum([len(store) for store in stores])[:-1]))
+    mixed = [
+        weighted(rows, weight_of(collected.dataset.options), seed, number, shown(collected.dataset.path))
+        for number, (rows, collected) in enumerate(zip(own, training, strict=True))
+    ]
+    passes = [(len(rows), len(more)) for rows, more in zip(own, mixed, strict=True)]
+    train = np.concatenate(mixed)
     if recipe["shuffle_merged_datasets"] is not False:
         train = train[shuffled(len(train), seed)]
-    return Parted(Part(stores, train), val if val is not None and len(val.order) else None)
+    return Parted(Part(stores, train), val if val is not None and len(val.order) else None, passes)
 
 
 def write_parts(folder: Path, parted: Parted) -> None:

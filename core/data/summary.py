@@ -58,7 +58,15 @@ def _row(role: str, entry: Mapping[str, Any]) -> Sequence[str]:
 
 def _remarks(entry: Mapping[str, Any]) -> list[str]:
     notes = [f"note: {entry['path']}: {_examples(count)}: {note}" for note, count in entry["notes"].items()]
-    return [*_skipped(entry), *notes]
+    return [*_skipped(entry), *_weighted(entry), *notes]
+
+
+def _weighted(entry: Mapping[str, Any]) -> list[str]:
+    """What the weight of a data set makes of its examples."""
+    if entry["weight"] == 1 or "in_one_pass" not in entry:
+        return []
+    times = f"{_examples(entry['in_one_pass'])} in one pass over the data, of {entry['trained_on']:,} different ones"
+    return [f"note: {entry['path']}: weight {entry['weight']:g}: {times}"]
 
 
 def _skipped(entry: Mapping[str, Any]) -> list[str]:
