@@ -111,8 +111,7 @@ def load_saved(plan: Plan, saved: Tuned, packing: Quantized = None) -> Module:
 
     folder = Path(saved.address)
     if saved.kind == "model":
-        loaded: Module = load_base(plan_for_model(plan, saved.address), quantized=packing, frozen=packing is not None)
-        return loaded
+        return load_base(plan_for_model(plan, saved.address), quantized=packing, frozen=packing is not None)
     if plan.adapter.load is not None and packing is None:
         return plan.adapter.load(plan, folder)
     whole = (folder / "config.json").is_file()
@@ -124,8 +123,7 @@ def load_saved(plan: Plan, saved: Tuned, packing: Quantized = None) -> Module:
             f"what the adapter {plan.adapter.name!r} saved in {saved.address!r} cannot be loaded in fewer bits",
             help="leave load_in_4bit and load_in_8bit out of that column of evaluation.compare",
         )
-    loaded = load_base(plan_for_model(plan, saved.address), quantized=packing, frozen=packing is not None)
-    return loaded
+    return load_base(plan_for_model(plan, saved.address), quantized=packing, frozen=packing is not None)
 
 
 def _adapter_on(base: Any, folder: Path) -> Module:
