@@ -30,11 +30,13 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Generation:
-    """One generated answer. text: without the end-of-turn mark. tokens: how many. stopped: it ended by itself."""
+    """One generated answer. text: without the end-of-turn mark. tokens: how many. stopped: it ended by itself.
+    settled: it was ended because no continuation could have changed a score."""
 
     text: str
     tokens: int
     stopped: bool
+    settled: bool = False
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class Item:
 
     prompt: the exact text given to the model. references: acceptable answers, the first is the one shown.
     place: `file:line` of the row. facts: numbers core measured for this item in the column being scored, for evaluators
-    that ask for them through `needs` ("latency": `seconds`, `tokens`; "likelihood": `nll` in nats, `tokens`).
+    that ask for them through `needs` ("latency": `seconds`, `tokens`, `first_token`; "likelihood": `nll` in nats and
+    `tokens`; "choices": see `Evaluator`).
     """
 
     index: int
@@ -114,14 +115,14 @@ class DatasetFormat:
 class Adapter:
     """How the base model becomes trainable; chosen by `adapter` (absent: `full`).
 
-    build(plan) -> the model with exactly the parameters to train requiring gradients.
+    build(plan) -> the model with exactly the parameters to train requiring gradients. The planner calls it with
+        `plan.shape_for` set: `load_base` then gives a model without weights, on torch's meta device.
     base_view(plan, model) -> a context manager in which `model` computes exactly what the untouched base computes
         (asked before training starts), or None where that is impossible: the base is then loaded apart.
     save(plan, model, folder) writes what makes the tuned model, in the Hugging Face layout. Default: `save_pretrained`.
     load(plan, folder) -> the tuned model, for scoring a finished run. Default: `AutoModelForCausalLM.from_pretrained`.
     merge(plan, model) -> a plain base-shaped model, or None if the adapter has nothing to merge.
     base(plan) -> the untouched base in the dtype and quantisation that `build` starts from. Default: `load_base(plan)`.
-    estimate(plan, config) -> dict of counts and bytes for the planner.
     uses: recipe keys owned by another plugin that this adapter reads too.
     """
 
@@ -132,7 +133,6 @@ class Adapter:
     load: Callable[[Plan, Path], Module] | None = None
     merge: Callable[[Plan, Module], Module | None] | None = None
     base: Callable[[Plan], Module] | None = None
-    estimate: Callable[[Plan, Any], dict[str, float]] | None = None
     uses: tuple[str, ...] = ()
     description: str = ""
 
@@ -142,6 +142,8 @@ class Trainer:
     """Trains; chosen by `trainer` (default `sft`). `kind` must match that of every data set's format.
 
     prepare(plan, model, tokenizer, data) -> Training: sharded and ready on every rank, nothing trained yet.
+    workload(plan, model, data, ranks) -> Workload: what it would compute, for the planner; `model` has shapes only.
+        Without it, the planner assumes padded rows and the model's own loss.
     """
 
     name: str
@@ -149,6 +151,25 @@ class Trainer:
     kind: str = "sft"
     uses: tuple[str, ...] = ()
     description: str = ""
+    workload: Callable[[Plan, Module, Data, int], Workload] | None = None
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a trainer would compute. batches: the micro batches that may take most memory, as its collator makes them.
+
+    loss(model, batch) -> the loss of one micro batch, carrying gradients. steps: optimizer steps of the run.
+    computed_tokens, trained_tokens: of one optimizer step over all ranks, on average. accumulation: micro batches of a
+    rank in a step. notes: what was assumed.
+    """
+
+    batches: Sequence[Mapping[str, Any]]
+    loss: Callable[[Any, Mapping[str, Any]], Any]
+    steps: int
+    computed_tokens: float
+    trained_tokens: float
+    accumulation: int = 1
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -342,7 +363,8 @@ class Plan:
     """A recipe with every name resolved to a component and every default taken. `plan.recipe["key"]` reads a value.
 
     base_model: hub id, local folder, `.gguf` file or `package://` address, resolved to an absolute path where local.
-    host: what the names were looked up in. lock: what the run is bound to, or None.
+    host: what the names were looked up in. lock: what the run is bound to, or None. shape_for: a device type, for which
+    `load_base` then makes the model's shapes alone, without weights; the planner's.
     """
 
     recipe: Recipe
@@ -360,6 +382,7 @@ class Plan:
     trust_remote_code: bool = False
     host: Host | None = None
     lock: Lock | None = None
+    shape_for: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,12 +15,16 @@ from core.console import say
 from core.errors import UserError
 from core.evaluation.answerers import Tuned, model_facts, other_model, tuned_model, untouched_base
 from core.evaluation.answers import FOLDER, KeptAnswers, open_answers
+from core.evaluation.cost import cost_facts
+from core.evaluation.facts import choices_of, save_scores, settled_by
 from core.evaluation.generate import Decoding, generate, make_decoding, to_generation
 from core.evaluation.greedy import Decoder, innermost, make_decoder
 from core.evaluation.latency import latency_sample, measure_latency
-from core.evaluation.likelihood import measure_likelihood
-from core.evaluation.metrics import score_column
+from core.evaluation.likelihood import measure_choices, measure_likelihood
+from core.evaluation.metrics import ScoringError, ready_metrics, score_column
+from core.evaluation.probing import probe_models
 from core.evaluation.questions import Questions, key_of_answers, make_ready
+from core.evaluation.slices import slice_items
 from core.processes import gather_objects, is_main
 from core.results import ColumnReport, EvalReport, Generation, MetricResult
 from core.types import Data, Item, Plan
@@ -66,6 +70,9 @@ def evaluate(
     items = data.test[: plan.evaluation.limit]
     if not items:
         return EvalReport()
+    slice_items(items, plan.evaluation.slice_by)  # a field that is not there is told before anything is asked
+    metrics = ready_metrics(plan.evaluation.metrics, items)
+    plan = replace(plan, evaluation=replace(plan.evaluation, metrics=metrics))
     saved = saved or Tuned("run", str(plan.output_dir))
     # the tuned column's prompts are looked at before training too: hours later is too late to call them too long
     wanted = [column for column in plan.evaluation.columns if column.kind in (*columns, "tuned")]
@@ -73,10 +80,11 @@ def evaluate(
     ready = [make_ready(plan, column, data, items, tokenizer, config, saved) for column in wanted]
     ready = [questions for questions in ready if questions.column.kind in columns]
     reports: dict[str, ColumnReport] = {}
-    with _undisturbed(model):
+    with undisturbed(model):
         for group in _groups(plan, ready, model, saved):
             reports |= _answered(plan, group, items, saved, keep_in or plan.output_dir, reuse=reuse)
-    return EvalReport({questions.column.name: reports[questions.column.name] for questions in ready})
+        probes = probe_models(plan, model, tokenizer, columns, saved)
+    return EvalReport({questions.column.name: reports[questions.column.name] for questions in ready}, probes)
 
 
 def _config(plan: Plan, model: Module | None) -> Any:
@@ -103,14 +111,15 @@ def _answered(
 ) -> dict[str, ColumnReport]:
     """The reports of a group's columns; its model is loaded only if there is something left to ask it."""
     needs = sorted({need for metric in plan.evaluation.metrics for need in metric.evaluator.needs})
-    needs = [need for need in needs if need in ("latency", "likelihood")]
+    choices = choices_of(plan.evaluation.metrics, items)
+    needs = [*(need for need in needs if need in ("latency", "likelihood")), *choices]
     kept = {questions.column.name: _kept(questions, saved, keep_in, reuse=reuse) for questions in group.columns}
     open_ones = [one for one in group.columns if not kept[one.column.name].complete(len(items), needs)]
     generations: dict[str, list[Generation]] = {}
     if open_ones:
         with group.enter() as (model, how):
             model.eval()
-            generations = _ask(plan, open_ones, items, model, how, kept, needs)
+            generations = _ask(plan, open_ones, items, model, how, kept, needs, choices)
     reports = {}
     for questions in group.columns:
         name = questions.column.name
@@ -134,11 +143,13 @@ def _ask(
     how: str,
     kept: dict[str, KeptAnswers],
     needs: Sequence[str],
+    choices: Mapping[str, Sequence[Sequence[str]]],
 ) -> dict[str, list[Generation]]:
     """Answers and measured facts of the columns of one model, all added to what is kept."""
     decoder = make_decoder(model)
     decodings = {one.column.name: make_decoding(one.plan, model, one.tokenizer) for one in columns}
-    found = {one.column.name: _generated(one, decoder, decodings[one.column.name], kept) for one in columns}
+    settled = settled_by(plan, items)
+    found = {one.column.name: _generated(one, decoder, decodings[one.column.name], kept, settled) for one in columns}
     first = decodings[columns[0].column.name]
     measured_at = None
     if "latency" in needs:
@@ -153,6 +164,10 @@ def _ask(
             decoding = decodings[one.column.name]
             nll = measure_likelihood(decoder, one.tokenizer, one.prompts.texts, references, decoding)
             kept[one.column.name].add_measured("likelihood", nll)
+        for kind, listed in choices.items():
+            decoding = decodings[one.column.name]
+            chosen = measure_choices(decoder, one.tokenizer, one.prompts.texts, listed, decoding)
+            kept[one.column.name].add_measured(kind, chosen)
         generations, seconds = found[one.column.name]
         facts = {"model": how, **model_facts(model), **_counts(generations, seconds, decodings[one.column.name])}
         if measured_at is not None:
@@ -163,13 +178,17 @@ def _ask(
 
 
 def _generated(
-    questions: Questions, decoder: Decoder, decoding: Decoding, kept: dict[str, KeptAnswers]
+    questions: Questions,
+    decoder: Decoder,
+    decoding: Decoding,
+    kept: dict[str, KeptAnswers],
+    settled: Callable[[int, str], bool] | None,
 ) -> tuple[list[Generation], float]:
     name, started = questions.column.name, time.perf_counter()
     before = len(kept[name].tokens)
-    generations = generate(decoder, questions.tokenizer, questions.ids, decoding, kept[name])
+    generations = generate(decoder, questions.tokenizer, questions.ids, decoding, kept[name], settled)
     seconds = time.perf_counter() - started
-    capped = sum(not generation.stopped for generation in generations)
+    capped = _capped(generations)
     say(
         f"{name}: {len(generations)} answers in {seconds:.1f} s"
         + (f", {before} of them from an earlier attempt" if before else "")
@@ -178,14 +197,19 @@ def _generated(
     return generations, seconds
 
 
+def _capped(generations: Sequence[Generation]) -> int:
+    return sum(not (generation.stopped or generation.settled) for generation in generations)
+
+
 def _counts(generations: Sequence[Generation], seconds: float, decoding: Decoding) -> dict[str, Any]:
     return {
         "generation_seconds": round(seconds, 3),
         "tokens_per_answer": sum(generation.tokens for generation in generations) / len(generations),
-        "capped": sum(not generation.stopped for generation in generations),
+        "capped": _capped(generations),
+        "settled": sum(generation.settled for generation in generations),
         "max_new_tokens": decoding.max_new_tokens,
         "decoding": "greedy",
-        "batch_size": decoding.batch_size,
+        "batch_size": decoding.batching.used,
         "stop_ids": sorted(decoding.stop_ids),
     }
 
@@ -202,7 +226,7 @@ def _scored(
     plan: Plan, questions: Questions, generations: Sequence[Generation], items: Sequence[Item], kept: KeptAnswers
 ) -> ColumnReport:
     started, prompts = time.perf_counter(), questions.prompts
-    metrics = _on_main(lambda: _score_or_say_where(plan, generations, items, kept))
+    metrics = on_main(lambda: _score_or_say_where(plan, generations, items, kept))
     if prompts.shortened:
         say(f"{kept.column}: {prompts.shortened} prompts show fewer than {prompts.count} examples, to fit the context")
     facts = {key: value for key, value in kept.facts.items() if key != "stop_ids"}
@@ -214,6 +238,14 @@ def _scored(
             "kind": questions.column.kind,
             "label": questions.label,
             **facts,
+            **cost_facts(
+                plan.evaluation.price,
+                questions.column.name,
+                tokens_in=sum(map(len, questions.ids)),
+                tokens_out=sum(generation.tokens for generation in generations),
+                items=len(items),
+                seconds=facts["generation_seconds"],
+            ),
             "items": len(items),
             "seconds": round(facts["generation_seconds"] + time.perf_counter() - started, 3),
             "tokens_per_prompt": sum(map(len, questions.ids)) / len(questions.ids),
@@ -229,15 +261,19 @@ def _scored(
 def _score_or_say_where(
     plan: Plan, generations: Sequence[Generation], items: Sequence[Item], kept: KeptAnswers
 ) -> dict[str, MetricResult]:
-    seed = plan.recipe["seed"] or 0
+    seed, slices = plan.recipe["seed"] or 0, slice_items(items, plan.evaluation.slice_by)
+    facts = {kind.rpartition("@")[0] or kind: values for kind, values in kept.measured.items()}
     try:
-        return score_column(plan.evaluation.metrics, generations, items, kept.measured, seed=seed)
-    except UserError as error:
-        where = f"the answers of the column {kept.column!r} are in {kept.path.parent}"
+        return score_column(plan.evaluation.metrics, generations, items, facts, seed=seed, slices=slices)
+    except ScoringError as error:
+        scores = save_scores(kept.path.parent / f"{kept.path.name.partition('.')[0]}.scores.json", error, items)
+        where = (
+            f"the answers of the column {kept.column!r} are in {kept.path.parent}, the scores so far in {scores.name}"
+        )
         raise UserError(error.message, help=f"{error.help}; {where}") from error
 
 
-def _on_main(work: Callable[[], Result]) -> Result:
+def on_main(work: Callable[[], Result]) -> Result:
     """What `work` gives on the main process, on every rank; a user's error is raised on every rank alike."""
     outcome: list[tuple[Any, UserError | None]] = []
     if is_main():
@@ -252,7 +288,7 @@ def _on_main(work: Callable[[], Result]) -> Result:
 
 
 @contextlib.contextmanager
-def _undisturbed(model: Module | None) -> Iterator[None]:
+def undisturbed(model: Module | None) -> Iterator[None]:
     """Put back what evaluation moves: the mode of every module and the states of all random generators."""
     import random
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from core.errors import DataError
 from core.evaluation.answers import KeptAnswers
+from core.evaluation.batches import Batching, dealt
 from core.evaluation.greedy import Decoder, greedy, innermost, share_prefix
-from core.processes import gather_objects, rank, world_size
 from core.results import Generation
 from core.types import Item, Plan
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 MIN_SHARED_TOKENS = 8  # a shorter common prefix is not worth a call of its own
 SHOWN_ITEMS = 10
+SETTLED_EVERY = 4  # tokens between two looks at whether an answer may end
 DEFAULT_BATCH = 8
 
 
@@ -29,7 +29,11 @@ class Decoding:
     stop_ids: frozenset[int]
     pad_id: int
     max_new_tokens: int
-    batch_size: int
+    batch_size: int | None = None
+    batching: Batching = field(default_factory=Batching)
+
+    def __post_init__(self) -> None:
+        self.batching.asked = self.batch_size
 
 
 def make_decoding(plan: Plan, model: Module, tokenizer: Tokenizer) -> Decoding:
@@ -39,7 +43,7 @@ def make_decoding(plan: Plan, model: Module, tokenizer: Tokenizer) -> Decoding:
         stop_ids=frozenset(stop_ids(plan, model, tokenizer)),
         pad_id=int(pad_id or 0),
         max_new_tokens=plan.evaluation.max_new_tokens,
-        batch_size=plan.evaluation.batch_size or 8,
+        batch_size=plan.evaluation.batch_size,
     )
 
 
@@ -84,44 +88,56 @@ def generate(
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
     kept: KeptAnswers | None = None,
+    settled: Callable[[int, str], bool] | None = None,
 ) -> list[Generation]:
     """One answer per prompt (token ids), in order, the same on every rank.
 
     Batches are cut from the prompts sorted by length, longest first, and whole batches are dealt to the ranks: a batch
     holds the same rows whatever the number of ranks, so its answers are the same too. kept: answers of an earlier
-    attempt, which are taken over batch by batch, and where those of this one are added.
+    attempt, which are taken over batch by batch, and where those of this one are added. settled: told the position of a
+    prompt and its answer so far; where it says True, the answer ends there.
     """
-    order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
-    size = decoding.batch_size
     done = kept.tokens if kept else {}
-    batches = [order[start : start + size] for start in range(0, len(order), size)]
-    batches = [batch for batch in batches if not all(index in done for index in batch)]
-    shared = common_prefix(prompts) if decoder.shareable and batches else []
+    shared = common_prefix(prompts) if decoder.shareable and len(done) < len(prompts) else []
     prefix = share_prefix(decoder, shared) if len(shared) >= MIN_SHARED_TOKENS else None
     cut = len(prefix.ids) if prefix else 0
 
-    answers: list[tuple[int, list[int]]] = []
-    for turn in range(math.ceil(len(batches) / world_size())):
-        mine = turn * world_size() + rank()
-        idle = mine >= len(batches)
-        if idle and not decoder.synced:
-            break
-        indices = order[:1] if idle else batches[mine]  # an idle rank still takes part in gathering spread weights
-        new = greedy(
+    def answer(indices: Sequence[int]) -> list[list[int]]:
+        return greedy(
             decoder,
             [prompts[index][cut:] for index in indices],
             stop_ids=decoding.stop_ids,
             pad_id=decoding.pad_id,
             max_new_tokens=decoding.max_new_tokens,
             prefix=prefix,
+            watch=_watching(indices, settled, tokenizer),
         )
-        if not idle:
-            answers += zip(indices, new, strict=True)
-            if kept is not None:
-                texts = [to_generation(ids, tokenizer, decoding).text for ids in new]
-                kept.add(indices, new, texts)
-    by_index = {**done, **dict(gather_objects(answers))}
+
+    def keep(indices: Sequence[int], new: Sequence[Sequence[int]]) -> None:
+        if kept is not None:
+            kept.add(indices, new, [to_generation(ids, tokenizer, decoding).text for ids in new])
+
+    lengths = [len(prompt) + decoding.max_new_tokens for prompt in prompts]
+    new = dealt(decoder, lengths, decoding.batching, answer, done=done, keep=keep)
+    by_index = {**done, **new}
     return [to_generation(by_index[index], tokenizer, decoding) for index in range(len(prompts))]
+
+
+def _watching(
+    indices: Sequence[int], settled: Callable[[int, str], bool] | None, tokenizer: Tokenizer
+) -> Callable[[int, Sequence[int]], bool] | None:
+    """Whether a row of a batch may end, by its number and tokens so far; asked of every few tokens only."""
+    if settled is None:
+        return None
+
+    def watch(number: int, tokens: Sequence[int]) -> bool:
+        if len(tokens) % SETTLED_EVERY:
+            return False
+        text = str(tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        # a character of several tokens may be incomplete
+        return not text.endswith("\ufffd") and settled(indices[number], text)
+
+    return watch
 
 
 def to_generation(new: Sequence[int], tokenizer: Tokenizer, decoding: Decoding) -> Generation:
@@ -129,7 +145,8 @@ def to_generation(new: Sequence[int], tokenizer: Tokenizer, decoding: Decoding) 
     stopped = bool(new) and new[-1] in decoding.stop_ids
     ids = list(new[:-1] if stopped else new)
     text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return Generation(text=str(text), tokens=len(new), stopped=stopped)
+    settled = not stopped and len(new) < decoding.max_new_tokens
+    return Generation(text=str(text), tokens=len(new), stopped=stopped, settled=settled)
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:

@@ -7,7 +7,7 @@ model's own generation settings (sampling, penalties), and lets rows that have e
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -119,11 +119,13 @@ def greedy(
     pad_id: int,
     max_new_tokens: int,
     prefix: Prefix | None = None,
+    watch: Callable[[int, Sequence[int]], bool] | None = None,
 ) -> list[list[int]]:
     """The most likely next token, again and again, for each of `rows` (token ids after the prefix, none of them empty).
 
     Returns the new tokens of each row, the stopping token included where there is one. Rows are padded on the left;
     with a prefix the padding stands between the prefix and the row, masked out and not counted in the positions.
+    watch: told the number of a row and its new tokens after each of them; where it gives True, the row ends.
     """
     import torch
 
@@ -154,7 +156,8 @@ def greedy(
             for number, token in zip(active, tokens.tolist(), strict=True):
                 if running[number]:
                     produced[number].append(token)
-                    running[number] = token not in stop_ids
+                    ended = token in stop_ids or (watch is not None and watch(number, produced[number]))
+                    running[number] = not ended
             if not _anyone(any(running), decoder):
                 break
             ids_next = tokens[:, None]

@@ -19,7 +19,8 @@ def latency_sample(n_items: int, size: int, seed: int) -> list[int]:
 def measure_latency(
     decoder: Decoder, prompts: Mapping[str, Sequence[Sequence[int]]], sample: Sequence[int], decoding: Decoding
 ) -> dict[str, dict[int, dict[str, float]]]:
-    """`seconds` and `tokens` per column and sampled item, from prompt ids to the last token; the same on every rank.
+    """`seconds`, `tokens` and `first_token` (seconds until it) per column and sampled item, from prompt ids to the last
+    token; the same on every rank.
 
     prompts: those of each column that this model answers. Item after item the columns take turns, so that a machine
     that slows down or warms up treats them alike. Nothing is shared between items: each computes its whole prompt, as a
@@ -39,6 +40,13 @@ def measure_latency(
 
 
 def _timed(decoder: Decoder, prompt: Sequence[int], decoding: Decoding) -> dict[str, float]:
+    first: list[float] = []
+
+    def watch(number: int, tokens: Sequence[int]) -> bool:
+        if len(tokens) == 1:
+            first.append(time.perf_counter())
+        return False
+
     started = time.perf_counter()
     (new,) = greedy(
         decoder,
@@ -46,5 +54,7 @@ def _timed(decoder: Decoder, prompt: Sequence[int], decoding: Decoding) -> dict[
         stop_ids=decoding.stop_ids,
         pad_id=decoding.pad_id,
         max_new_tokens=decoding.max_new_tokens,
+        watch=watch,
     )
-    return {"seconds": time.perf_counter() - started, "tokens": float(len(new))}
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "tokens": float(len(new)), "first_token": first[0] - started}

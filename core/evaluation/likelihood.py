@@ -6,21 +6,20 @@ all in one batch. A beginning that all prompts share is computed once for all of
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from core.evaluation.batches import dealt
 from core.evaluation.generate import MIN_SHARED_TOKENS, Decoding, common_prefix
 from core.evaluation.greedy import Decoder, Prefix, share_prefix
-from core.processes import gather_objects, rank, world_size
 from core.types import Example, Segment
 
 if TYPE_CHECKING:
     from core.types import Tokenizer
 
 IGNORED = -100
-Measure = TypeVar("Measure")
+VOCABULARY = 16_384
 
 
 def measure_likelihood(
@@ -36,10 +35,12 @@ def measure_likelihood(
 
 def measure_rows(decoder: Decoder, rows: Sequence[Any], decoding: Decoding) -> dict[int, dict[str, float]]:
     """`nll` and `tokens` of the labelled tokens of each row, which has `input_ids` and `labels` (-100: not counted)."""
-    found = _dealt(
+    # the logits of all tokens are held at once: a large vocabulary weighs more than the model's own states
+    weight = max(1, decoder.config.get_text_config().vocab_size // VOCABULARY)
+    found = dealt(
         decoder,
-        [len(row.input_ids) for row in rows],
-        decoding.batch_size,
+        [len(row.input_ids) * weight for row in rows],
+        decoding.batching,
         lambda indices: plain_nll([rows[index] for index in indices], decoder, decoding.pad_id),
     )
     return {index: {"nll": nll, "tokens": float(n)} for index, (nll, n) in found.items()}
@@ -63,7 +64,8 @@ def measure_choices(
         _relabelled([_row(prompt, one, tokenizer) for one in listed])
         for prompt, listed in zip(prompts, choices, strict=True)
     ]
-    lengths = [max(len(row.input_ids) for row in listed) for listed in rows]
+    # a question takes as many rows as it has choices, less what they share
+    lengths = [sum(len(row.input_ids) for row in listed) for listed in rows]
     if not (shared and decoder.shareable):
         flat = [row for listed in rows for row in listed]
         measured = measure_rows(decoder, flat, decoding)
@@ -73,10 +75,10 @@ def measure_choices(
     heads = [list(listed[0].input_ids[:cut]) for listed, cut in zip(rows, cuts, strict=True)]
     start = common_prefix(heads)
     prefix = share_prefix(decoder, start) if len(start) >= MIN_SHARED_TOKENS else None
-    found = _dealt(
+    found = dealt(
         decoder,
         lengths,
-        decoding.batch_size,
+        decoding.batching,
         lambda indices: _continued(
             [heads[index] for index in indices],
             [[_tail(row, cuts[index]) for row in rows[index]] for index in indices],
@@ -86,25 +88,6 @@ def measure_choices(
         ),
     )
     return {index: _numbered(pairs) for index, pairs in found.items()}
-
-
-def _dealt(
-    decoder: Decoder, lengths: Sequence[int], size: int, work: Callable[[Sequence[int]], Sequence[Measure]]
-) -> Mapping[int, Measure]:
-    """`work` on batches of indices, longest first, dealt to the ranks; what it gives for each index, on every rank."""
-    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-    batches = [order[start : start + size] for start in range(0, len(order), size)]
-    found: list[tuple[int, Measure]] = []
-    for turn in range(math.ceil(len(batches) / world_size())):
-        mine = turn * world_size() + rank()
-        idle = mine >= len(batches)
-        if idle and not decoder.synced:
-            break
-        indices = order[:1] if idle else batches[mine]  # an idle rank still takes part in gathering spread weights
-        measured = work(indices)
-        if not idle:
-            found += zip(indices, measured, strict=True)
-    return dict(gather_objects(found))
 
 
 def _row(prompt: str, answer: str, tokenizer: Tokenizer) -> Any:

@@ -95,6 +95,12 @@ def make_ready(
     return Questions(column, plan, tokenizer, prompts, ids)
 
 
+def _settling(plan: Plan) -> list[Any]:
+    """What decides where answers are cut short, if they are."""
+    metrics = plan.evaluation.metrics if plan.evaluation.stop_settled else ()
+    return [[metric.evaluator.name, dict(metric.options)] for metric in metrics]
+
+
 def key_of_answers(questions: Questions, saved: Tuned) -> str:
     """What the answers follow from, as one hash; on the main process alone, which has read the weights' files."""
     from core.lock.inputs import base_model
@@ -110,7 +116,7 @@ def key_of_answers(questions: Questions, saved: Tuned) -> str:
         column=[column.kind, packing_of(column)],
         prompts=questions.ids,
         ends=plan.recipe["eot_tokens"],
-        decoding=["greedy", plan.evaluation.max_new_tokens, plan.evaluation.batch_size],
+        decoding=["greedy", plan.evaluation.max_new_tokens, plan.evaluation.batch_size, _settling(plan)],
     )
 
 

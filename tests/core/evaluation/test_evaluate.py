@@ -169,9 +169,14 @@ def test_a_metric_that_fails_does_not_lose_the_answers(prepared: Any) -> None:
     metrics = (make_metric(Evaluator("accuracy", exact)), make_metric(Evaluator("dosage", broken)))
     plan = replace(plan, evaluation=replace(plan.evaluation, metrics=metrics))
     model = plan.adapter.build(plan).train()
-    with pytest.raises(UserError, match=r"'dosage' failed on the item at .*test.jsonl:1: KeyError: 'dose'") as caught:
+    with pytest.raises(UserError, match=r"'dosage' failed on the item at .*test.jsonl:1, field 'dose': KeyError") as caught:
         evaluate(plan, model, tokenizer, data, ("tuned",))
     assert str(plan.output_dir / "answers") in (caught.value.help or "")
+    (saved,) = (plan.output_dir / "answers").glob("tuned-*.scores.json")
+    scores = json.loads(saved.read_text())
+    assert scores["metrics"]["accuracy"]["n"] == 12, "the metrics before it are not lost"
+    assert all("accuracy" in item["scores"] for item in scores["items"])
+    assert "dosage" in scores["failed"]
     (path,) = (plan.output_dir / "answers").glob("tuned-*.jsonl")
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert sorted(line["item"] for line in lines if "item" in line) == list(range(12))

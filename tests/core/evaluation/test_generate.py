@@ -8,6 +8,7 @@ import pytest
 
 from core.data import encode_prompt
 from core.errors import DataError
+from core.evaluation import batches
 from core.evaluation import generate as generation
 from core.evaluation.generate import (
     Decoding,
@@ -49,12 +50,12 @@ def test_ranks_share_the_batches_of_one_process(monkeypatch: pytest.MonkeyPatch,
         return real(decoder, rows, **settings)
 
     monkeypatch.setattr(generation, "greedy", counted)
-    monkeypatch.setattr(generation, "world_size", lambda: 3)
+    monkeypatch.setattr(batches, "world_size", lambda: 3)
     for rank in range(3):
         calls.append([])
-        monkeypatch.setattr(generation, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(batches, "rank", lambda rank=rank: rank)
         # a rank sees only its own answers here: gathering is put off
-        monkeypatch.setattr(generation, "gather_objects", lambda found: parts.extend(found) or _filled(found, prompts))
+        monkeypatch.setattr(batches, "gather_objects", lambda found: parts.extend(found) or _filled(found, prompts))
         generate(make_decoder(model), tokenizer, prompts, decoding)
     assert calls == [[2, 1], [2], [2]]
     assert [generation.to_generation(ids, tokenizer, decoding) for _, ids in sorted(parts)] == alone
@@ -63,7 +64,7 @@ def test_ranks_share_the_batches_of_one_process(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("core.evaluation.greedy._anyone", lambda running, decoder: running)
     for rank in range(3):
         calls.append([])
-        monkeypatch.setattr(generation, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(batches, "rank", lambda rank=rank: rank)
         generate(dataclasses.replace(make_decoder(model), synced=True), tokenizer, prompts, decoding)
     assert [len(made) for made in calls] == [2, 2, 2], "with spread weights every rank makes the same number of calls"
 
