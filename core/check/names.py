@@ -79,8 +79,11 @@ def parted_style(name: str) -> tuple[str, str]:
     return base, style
 
 
-def suggest(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that `word` most likely means, or None if none is near."""
+def suggest(word: str, candidates: Iterable[str], default: Any = None) -> str | None:
+    """The candidate that `word` most likely means, or None if none is near.
+
+    default: the one to name where a word is near the beginning of several, as `adamm` is to `adamw_torch`.
+    """
     known = sorted(set(candidates))
     plain = {candidate.lower().replace("-", "_"): candidate for candidate in known}
     written = word.lower().replace("-", "_").replace(" ", "_")
@@ -98,7 +101,9 @@ def suggest(word: str, candidates: Iterable[str]) -> str | None:
         return plain[near[0]]
     parts = set(written.split("_"))
     holding = [name for name in plain if len(written) > 3 and parts <= set(name.split("_"))]
-    return plain[min(holding, key=len)] if holding else None
+    if not holding and len(written) > 4:
+        holding = [name for name in plain if "_" in name and distance(written, name.partition("_")[0]) == 1]
+    return default if default in holding else plain[min(holding, key=len)] if holding else None
 
 
 def distance(left: str, right: str) -> int:
@@ -116,7 +121,7 @@ def distance(left: str, right: str) -> int:
     return row[-1]
 
 
-def did_you_mean(word: Any, candidates: Iterable[str]) -> str | None:
-    """`did you mean 'x'?`, or None."""
-    found = suggest(str(word), candidates)
+def did_you_mean(word: Any, candidates: Iterable[str], default: Any = None) -> str | None:
+    """`did you mean 'x'?`, or None; `default` as for `suggest`."""
+    found = suggest(str(word), candidates, default)
     return f"did you mean {found!r}?" if found else None

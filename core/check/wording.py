@@ -45,7 +45,8 @@ def problems_of(error: Any, path: KeyPath, known: Mapping[str, Any]) -> Iterator
         case "enum":
             allowed = [option for option in limit if option is not None]
             wanted = ", ".join(_yaml(option) for option in allowed)
-            near = did_you_mean(value, [option for option in allowed if isinstance(option, str)])
+            options = [option for option in allowed if isinstance(option, str)]
+            near = did_you_mean(value, options, schema.get("default"))
             # a long list is a help, a short one part of the sentence
             if len(allowed) > 8:
                 yield _problem(

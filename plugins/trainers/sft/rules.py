@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from core import Problem
 from core.check.paths import resolve_input_path
 
+from .settings import problems as setting_problems
 from .shards import asks_for_fsdp
 from .shards import problems as sharding_problems
 
@@ -27,6 +28,7 @@ def problems(recipe: Recipe) -> list[Problem]:
         *_cadence(recipe),
         *_processes(recipe),
         *sharding_problems(recipe),
+        *setting_problems(recipe),
         *_kernels(recipe),
     ]
 
