@@ -38,6 +38,20 @@ use_data_before_expert_parallel_parameters use_node_local_storage wall_clock_bre
 zenflow zero_allow_untested_optimizer zero_force_ds_cpu_optimizer zero_optimization
 """
 DEEPSPEED_NAMES = frozenset(_DEEPSPEED.split())
+# those of its section zero_optimization
+_ZERO = """
+stage contiguous_gradients reduce_scatter reduce_bucket_size use_multi_rank_bucket_allreduce
+allgather_partitions allgather_bucket_size overlap_comm load_from_fp32_weights elastic_checkpoint offload_param
+offload_optimizer sub_group_size cpu_offload_param cpu_offload_use_pin_memory cpu_offload
+stage3_prefetch_bucket_size stage3_param_persistence_threshold stage3_model_persistence_threshold
+stage3_max_live_parameters stage3_max_reuse_distance stage3_gather_16bit_weights_on_model_save
+stage3_gather_fp16_weights_on_model_save stage3_module_granularity_threshold
+stage3_use_all_reduce_for_fetch_params ignore_unused_parameters legacy_stage1 round_robin_gradients
+zero_hpz_partition_size zero_quantized_weights zero_quantized_nontrainable_weights zero_quantized_gradients
+zeropp_loco_param mics_shard_size mics_hierarchical_params_gather memory_efficient_linear
+pipeline_loading_checkpoint override_module_apply log_trace_cache_warnings
+"""
+ZERO_NAMES = frozenset(_ZERO.split())
 
 
 def asks_for_fsdp(recipe: Recipe) -> bool:
@@ -70,14 +84,19 @@ def fsdp_settings(recipe: Recipe) -> dict[str, Any]:
 def problems(recipe: Recipe) -> Iterator[Problem]:
     """What is wrong with the keys of FSDP and the names in a DeepSpeed configuration."""
     if isinstance(recipe["deepspeed"], Mapping):
-        for name in recipe["deepspeed"]:
-            if name not in DEEPSPEED_NAMES:
-                help = did_you_mean(name, DEEPSPEED_NAMES) or "it is handed on as it is; check the spelling"
-                message = f"{name!r} is no setting of DeepSpeed that is known here"
-                yield Problem(message, key=("deepspeed", name), severity="warning", help=help)
+        yield from _names(recipe["deepspeed"], ("deepspeed",), DEEPSPEED_NAMES)
+        yield from _names(recipe["deepspeed"].get("zero_optimization"), ("deepspeed", "zero_optimization"), ZERO_NAMES)
     if asks_for_fsdp(recipe):
         yield from _options(recipe)
         yield from _strategies(recipe)
+
+
+def _names(settings: Any, place: KeyPath, known: frozenset[str]) -> Iterator[Problem]:
+    for name in settings if isinstance(settings, Mapping) else ():
+        if name not in known:
+            help = did_you_mean(name, known) or "it is handed on as it is; check the spelling"
+            message = f"{name!r} is no setting of {'.'.join(map(str, place))!r} that is known here"
+            yield Problem(message, key=(*place, name), severity="warning", help=help)
 
 
 def _options(recipe: Recipe) -> Iterator[Problem]:
