@@ -16,6 +16,8 @@ def propose(row: Mapping[str, Any]) -> str:
     lines = proposal(row)
     if lines:
         return "for these fields, write in the recipe:" + "".join(f"\n    {key}: {lines[key]}" for key in lines)
+    if len(row) == 1 and "," in next(iter(row)):
+        return "the columns are parted by commas: set ds_type: csv"
     if len(row) == 1 and any(mark in next(iter(row)) for mark in ";\t|"):
         return "the columns are parted by another character: write the file with commas, or with tabs and ds_type: tsv"
     return "choose the type that fits these fields, or rename them in the file"

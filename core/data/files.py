@@ -48,7 +48,9 @@ def kind_of(name: str, chosen: str | None) -> str:
     if kind not in READERS:
         said = f"ds_type {kind!r}" if kind else f"the ending {suffix_of(name)!r}"
         raise DataError(
-            f"{name}: {said} is not a kind of file that can be read",
+            f"{name}: {said} is not a kind of file that can be read"
+            if kind or suffix_of(name)
+            else f"{name}: its name has no ending that tells the kind of file",
             help=f"set ds_type to one of {', '.join(READERS)}",
         )
     return kind

@@ -48,10 +48,14 @@ def read_json(file: SourceFile) -> Iterator[SourceRow]:
 
 def _row_of_line(text: str, place: str) -> SourceRow:
     text = text.rstrip("\r\n")  # else a cut-off row's column is counted from the line after it
+    if text.startswith("\ufeff"):
+        help = "files that were put together leave such marks: take it out"
+        return SourceRow({}, place, "a byte order mark stands in front of the row", text, help)
     try:
         return _checked(json.loads(text), place, text)
     except json.JSONDecodeError as error:
-        return SourceRow({}, place, f"not valid JSON: {_reason(error)} at column {error.colno}", text)
+        problem = f"not valid JSON: {_reason(error)} at column {error.colno}"
+        return SourceRow({}, place, problem, text, _json_help(text, error))
     except RecursionError:
         return SourceRow({}, place, "not usable JSON: nested too deeply", text)
     except ValueError as error:  # a whole number of thousands of digits
@@ -65,7 +69,26 @@ def _first_clause(error: ValueError) -> str:
 
 def _reason(error: json.JSONDecodeError) -> str:
     """What the JSON parser found, in words that start small."""
-    return error.msg[:1].lower() + error.msg[1:]
+    return (error.msg[:1].lower() + error.msg[1:]).removesuffix(" at")
+
+
+def _json_help(text: str, error: json.JSONDecodeError) -> str | None:
+    """What to do about a line that is no JSON, where that is plain to see."""
+    bare = text.strip()
+    if bare in ("{", "["):
+        return "write each row on one line, as `jq -c` does; or set ds_type: json if the file is one JSON array"
+    if "Extra data" in error.msg and bare.startswith("{"):
+        return (
+            "take the comma at the end of the line away"
+            if bare[error.pos :].strip() == ","
+            else "write each row on a line of its own"
+        )
+    after = text[error.pos : error.pos + 5]
+    if after.startswith("'") or after.startswith(("None", "True", "False")):
+        return "the row is written as Python shows it: write it with json.dumps"
+    if "control character" in error.msg:
+        return "write line breaks, tabs and the like as \\n, \\t or \\u0000 inside texts"
+    return None
 
 
 def _checked(value: Any, place: str, text: str) -> SourceRow:
@@ -73,7 +96,9 @@ def _checked(value: Any, place: str, text: str) -> SourceRow:
         lone = _lone_half(value) if HALF_CHARACTER.search(text) else None
         return SourceRow({}, place, lone, text) if lone else SourceRow(value, place)
     kinds = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
-    return SourceRow({}, place, f"row is {kinds[type(value)]}, not an object with fields", text)
+    rows = isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
+    help = "the line is an array of rows: set ds_type: json, or write each row on a line of its own" if rows else None
+    return SourceRow({}, place, f"row is {kinds[type(value)]}, not an object with fields", text, help)
 
 
 def _lone_half(value: dict[str, Any]) -> str | None:

@@ -32,7 +32,11 @@ MAGIC = (
     (b"\xff\xd8\xff", "a picture", "give a file of rows"),
     (b"\x80\x04\x95", "a Python pickle", "write its rows as JSON lines"),
     (b"\x80\x05\x95", "a Python pickle", "write its rows as JSON lines"),
+    (b"version https://git-lfs", "a pointer of Git LFS to the data", "fetch them: git lfs pull"),
 )
+ODD_LEAST, ODD_SHARE = 8, 0.05  # control characters in the first bytes of a text; binary files have more
+PAGES = (b"<!doctype html", b"<html", b"<?xml")
+WIDE = {1: "UTF-16LE", 0: "UTF-16BE"}  # by the place of the NUL in each pair of bytes of an English text
 
 
 @dataclass(frozen=True)
@@ -177,10 +181,30 @@ class _Zstd(io.RawIOBase):
 def refuse_other_kind(file: SourceFile, kind: str) -> None:
     """Raise `DataError` if `file`, which is to be read as text, is something else by its first bytes."""
     with opened(file) as source:
-        head = source.read(16)
+        head = source.read(1024)
     for magic, what, advice in MAGIC:
         if head.startswith(magic):
             raise DataError(f"{file.name} is {what}, not {kind}", help=advice)
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(PAGES):
+        raise DataError(
+            f"{file.name} is a page of the web, not {kind}",
+            help="fetch the data again: a server that asks for a login or finds nothing answers with a page",
+        )
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or not head:
+        return  # text in another encoding, which is told when it is read
+    for odd, encoding in WIDE.items():
+        if len(head) > 1 and head[odd::2].count(0) > 0.8 * len(head[odd::2]) and head[1 - odd :: 2].count(0) == 0:
+            path = Path(file.name)
+            raise DataError(
+                f"{file.name} looks like {encoding}, not UTF-8",
+                help=f"convert it first: iconv -f {encoding} -t UTF-8 {path.name} > {path.stem}-utf8{path.suffix}",
+            )
+    odd_ones = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
+    if odd_ones > max(ODD_LEAST, ODD_SHARE * len(head)):
+        raise DataError(
+            f"{file.name} is no text: {odd_ones:,} of its first {len(head):,} bytes are control characters",
+            help="give a file of rows, or name its true kind with ds_type",
+        )
 
 
 def _broken_compression() -> tuple[type[Exception], ...]:

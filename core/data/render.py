@@ -34,6 +34,7 @@ class BadRows:
     count: int = 0
     lines: list[str] = field(default_factory=list)
     helps: Counter[str] = field(default_factory=Counter)
+    first_help: str | None = None
     missing: Counter[str] = field(default_factory=Counter)
     sample: dict[str, Any] = field(default_factory=dict)
 
@@ -45,8 +46,11 @@ class BadRows:
             self.sample = self.sample or row.values
         if help:
             self.helps[help] += 1
+            if self.count == 1:
+                self.first_help = help
         if len(self.lines) < SHOWN:
-            self.lines.append(f"{row.place}: {problem}: {_shortened(row)}")
+            shown_row = _shortened(row)
+            self.lines.append(f"{row.place}: {problem}" + (f": {shown_row}" if shown_row else ""))
 
     def refuse(self) -> None:
         """Raise `DataError` if there was any, or more than may be left out."""
@@ -57,8 +61,10 @@ class BadRows:
         if lack * 2 > self.read:
             whom = "no row has" if lack == self.read else f"{lack:,} of {self.read:,} rows lack"
             message = f"{name}: {whom} the field {lacking!r} that format {self.dataset.format.name!r} reads"
-            raise DataError(f"{message}; the fields are: {', '.join(self.sample)}", help=propose(self.sample))
-        help = self.helps.most_common(1)[0][0] if self.helps else "correct these rows or take them out"
+            fields = ", ".join(self.sample) or "none"
+            raise DataError(f"{message}; the fields are: {fields}", help=propose(self.sample))
+        (usual, times), *_ = [*self.helps.most_common(1), ("", 0)]
+        help = self.first_help or (usual if times * 2 >= self.count else "correct these rows or take them out")
         if self.skipped is not None:
             help += f"; max_bad_rows lets {self.skipped:.0%} be skipped, these are {self.count / self.read:.1%}"
         if self.count == 1:
@@ -75,7 +81,7 @@ def render_rows(
     for row in read_rows(dataset):
         bad.read += 1
         if row.problem is not None:
-            bad.add(row, row.problem)
+            bad.add(row, row.problem, help=row.help)
             continue
         try:
             examples = _render(dataset, row.values, tokenizer)
@@ -101,7 +107,8 @@ def _render(dataset: DatasetPlan, values: dict[str, Any], tokenizer: Tokenizer) 
 
 
 def _shortened(row: SourceRow) -> str:
-    """The row on one line of at most LONGEST_SHOWN characters."""
-    text = row.text or json.dumps(row.values, ensure_ascii=False, default=str)
+    """The row on one line of at most LONGEST_SHOWN characters; empty where nothing of it is known."""
+    text = row.text if row.problem is not None else json.dumps(row.values, ensure_ascii=False, default=str)
     text = " ".join(text[: 4 * LONGEST_SHOWN].split())
+    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
     return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"

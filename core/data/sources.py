@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -51,9 +52,20 @@ def source_files(path: str, options: Mapping[str, Any]) -> list[SourceFile] | No
     if is_address(path):
         return None if _saved_at(path) else _addressed(path, options)
     here = Path(path)
-    if here.is_dir():
-        return None if any((here / name).is_file() for name in SAVED) else _in_folder(here, options)
-    if here.is_file():
+    try:
+        is_folder, is_file = here.is_dir(), here.is_file()
+    except PermissionError as error:
+        raise DataError(
+            f"no permission to read {display(here)}", help="check the owner and mode of its folders"
+        ) from error
+    if is_folder:
+        try:
+            return None if any((here / name).is_file() for name in SAVED) else _in_folder(here, options)
+        except PermissionError as error:
+            raise DataError(
+                f"no permission to read the folder {display(here)}", help="check its owner and mode"
+            ) from error
+    if is_file:
         return [local_file(here)]
     if path in READERS and options.get("data_files"):
         return _listed(Path.cwd(), options["data_files"])
@@ -112,6 +124,11 @@ def _each(files: Sequence[SourceFile], kinds: Sequence[str]) -> Iterator[SourceR
 
 def _missing(path: Path) -> DataError:
     near: list[str] = []
+    if path.is_symlink():
+        return DataError(
+            f"{display(path)!r} is a link to {display(Path(os.readlink(path)))!r}, which is not there",
+            help="correct the link",
+        )
     if path.parent.is_dir():
         near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
     known_parent = f"{display(path.parent)} holds no file of this name"
@@ -124,10 +141,7 @@ def _missing(path: Path) -> DataError:
 def _in_folder(folder: Path, options: Mapping[str, Any]) -> list[SourceFile]:
     if options.get("data_files"):
         return _listed(folder, options["data_files"])
-    try:
-        entries = sorted(folder.iterdir())
-    except PermissionError as error:
-        raise DataError(f"no permission to read the folder {display(folder)}", help="check its mode") from error
+    entries = sorted(folder.iterdir())
     files = [local_file(entry) for entry in entries if entry.is_file() and _wanted(entry.name, options)]
     if not files:
         texts = any(SUFFIXES.get(suffix_of(entry.name)) == "text" for entry in entries)
@@ -215,7 +229,7 @@ def _saved(path: str, split: str) -> Rows:
         saved = load_from_disk(path)
     except Exception as error:
         raise DataError(
-            f"{name} cannot be read as a saved data set: {' '.join(str(error).split())}",
+            f"{name} cannot be read as a saved data set: {' '.join(str(error).replace(path, name).split())}",
             help="write it again with save_to_disk",
         ) from error
     if isinstance(saved, DatasetDict):

@@ -19,13 +19,15 @@ TEXT = "text"  # the field of a row that is one line of a text file
 class SourceRow:
     """One row as it stands in its source. place: `file:line`, or `file row N` (from 1) where a file has no lines.
 
-    problem: why the row cannot be used, or None; `values` is empty then and `text` is what stands there.
+    problem: why the row cannot be used, or None; `values` is empty then and `text` is what stands there; help: what to
+    do about it.
     """
 
     values: dict[str, Any]
     place: str
     problem: str | None = None
     text: str = field(default="", compare=False)
+    help: str | None = field(default=None, compare=False)
 
 
 def decode(raw: bytes, name: str, *, first_line: int = 1, first_byte: int = 0) -> str:
@@ -38,7 +40,7 @@ def decode(raw: bytes, name: str, *, first_line: int = 1, first_byte: int = 0) -
         file = Path(name)
         encoding, looks = "WINDOWS-1252", "Latin-1 or Windows-1252"
         if first_byte == 0 and raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            encoding = looks = "UTF-16"
+            encoding = looks = "UTF-32" if raw[:4] == b"\xff\xfe\0\0" else "UTF-16"
         raise DataError(
             f"{where}; the file looks like {looks}",
             help=f"convert it first: iconv -f {encoding} -t UTF-8 {file.name} > {file.stem}-utf8{file.suffix}",

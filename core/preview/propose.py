@@ -28,6 +28,8 @@ def propose_recipe(path: Path) -> list[str]:
     if not good:
         raise DataError(f"{rows[0].place}: {rows[0].problem}", help="every row has to be an object with fields")
     fields = Counter(str(field) for row in good for field in row.values)
+    if not fields:
+        raise DataError(f"{good[0].place}: the rows have no fields", help="every row has to be an object with fields")
     at_most = "the first " if len(rows) == LOOKED_AT else ""
     lines = [f"{path}: {at_most}{len(rows):,} row{'s' * (len(rows) != 1)}"]
     if len(good) < len(rows):

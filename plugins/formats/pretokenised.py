@@ -30,7 +30,7 @@ def render(row: Mapping[str, Any], options: Mapping[str, Any], tokenizer: PreTra
     kept = [(token, label) for token, label, shown in zip(ids, labels, mask, strict=True) if shown]
     for token, label in kept:
         if not 0 <= token < len(tokenizer):
-            help = "they were made with another tokenizer"
+            help = "the rows were made with another tokenizer: tokenise their texts again, with this model's"
             raise RowError(f"token id {token} is not in the vocabulary of {len(tokenizer):,}", help=help)
         if label not in (IGNORED, token):
             raise RowError(f"label {label} is neither its own token {token} nor {IGNORED}", field="labels")
@@ -40,7 +40,10 @@ def render(row: Mapping[str, Any], options: Mapping[str, Any], tokenizer: PreTra
 def _numbers(row: Mapping[str, Any], field: str) -> list[int]:
     given = row[field]
     if not isinstance(given, list) or any(type(number) is not int for number in given):
-        raise RowError(f"field {field!r} is {describe(given)}, not a list of whole numbers", field=field)
+        said = f"is {describe(given)}"
+        if isinstance(given, list):
+            said = f"holds {describe(next(entry for entry in given if type(entry) is not int))}"
+        raise RowError(f"field {field!r} {said}, not a list of whole numbers", field=field)
     if not given:
         raise RowError(f"field {field!r} is empty", field=field)
     return given

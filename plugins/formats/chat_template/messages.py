@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from core import RowError
-from core.data.columns import propose
+from core.data.columns import proposal, propose
 from core.data.formats import describe
 from plugins.formats.chat_template.tools import CALLS, read_calls
 from plugins.formats.chat_template.training import UNSAID, Training, read_training
@@ -76,12 +76,14 @@ def _read(
     for key in (mapping["role"], mapping["content"]):
         # a message that calls a tool need not say anything
         if key not in given and not (calls and key == mapping["content"]):
-            help = propose(row) if number == 1 else None
+            help = propose(row) if number == 1 and set(proposal(row) or {}) - {"type"} else None
             raise RowError(f"message {number} has no {key!r}; it has: {', '.join(given) or 'nothing'}", help=help)
     role, content = given[mapping["role"]], given.get(mapping["content"])
     if calls and content is None:
         content = ""
-    if not isinstance(role, str) or role not in names:
+    if not isinstance(role, str):
+        raise RowError(f"the role of message {number} is {describe(role)}, not text")
+    if role not in names:
         raise RowError(
             f"message {number} has the role {role!r}, which is none of {', '.join(names)}",
             help=f"if it is right, map it: roles: {{assistant: [{role}]}}, or user, or system",

@@ -11,11 +11,13 @@ from typing import Any
 from core.audit import planned_checks
 from core.host import load_host
 from core.types import DatasetFormat, DatasetPlan, EvaluationPlan, Plan
-from plugins.formats import alpaca, chat_template, completion, input_output
+from plugins.formats import alpaca, chat_template, completion, input_output, pretokenised
 from tests.core.plans import make_test_plan
 
 FORMATS: dict[str, DatasetFormat] = {
-    made.name: made for module in (alpaca, chat_template, completion, input_output) for made in module.dataset_formats()
+    made.name: made
+    for module in (alpaca, chat_template, completion, input_output, pretokenised)
+    for made in module.dataset_formats()
 }
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 SHAREGPT = {"field_messages": "conversations", "message_property_mappings": {"role": "from", "content": "value"}}
