@@ -158,7 +158,7 @@ def _training(target: Target) -> tuple[TrainResult, bool]:
     values = _run_json(target)
     if not values:
         return TrainResult(nothing, ()), False
-    names = ("losses", "steps", "seconds", "tokens", "stopped", "history")
+    names = ("losses", "steps", "seconds", "tokens", "stopped", "history", "generation", "best")
     train = {name: value for name, value in values["train"].items() if name in names}
     return (
         TrainResult(

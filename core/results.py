@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class TrainResult:
     """What training did. losses: mean loss per trained token of each logged step, in nats. tokens: trained tokens seen.
-    history: the logged records (step, loss, learning_rate, ...). stopped: None, or why training ended early."""
+    history: the logged records (step, loss, learning_rate, ...). stopped: None, or why training ended early.
+    generation: the sample scored by generation meanwhile, if any; its figures stand in the history as `eval_<metric>`.
+    best: what chose the checkpoint (metric, value, step), where the best one was loaded at the end."""
 
     model: Module
     losses: Sequence[float]
@@ -26,6 +28,8 @@ class TrainResult:
     peak_bytes: int = 0
     history: Sequence[Mapping[str, Any]] = ()
     stopped: str | None = None
+    generation: Mapping[str, Any] | None = None
+    best: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Generation:
 class MetricResult:
     """One metric of one column. value: the compared figure; summary: all figures; interval: 95 % interval of `value`
     or None; scores: one per item in item order, None where the metric does not apply. items: all figures of each item,
-    {} where it does not apply. details: what stands beside the figures (JSON). slices: field, then value."""
+    {} where it does not apply. details: what stands beside the figures (JSON). slices: field, then value. options: as completed
+    from the items, for summing up again."""
 
     value: float | None
     summary: Mapping[str, float]
@@ -52,6 +57,7 @@ class MetricResult:
     n: int
     items: Sequence[Mapping[str, float]] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     slices: Mapping[str, Mapping[str, SliceResult]] = field(default_factory=dict)
 
 

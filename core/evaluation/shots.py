@@ -86,7 +86,7 @@ def _usable(plan: Plan, data: Data, items: Sequence[Item], tokenizer: Tokenizer,
     places = list(dict.fromkeys(data.train["place"]))
     random.Random(plan.recipe["seed"] or 0).shuffle(places)
     pool = {place: rank for rank, place in enumerate(places[:limit])}
-    rows = sorted(_rows_at(plan.datasets, pool), key=lambda found: pool[found[2]])
+    rows = sorted(rows_at(plan.datasets, pool), key=lambda found: pool[found[2]])
     held_out = {item.prompt for item in items}
     for dataset, row, place in rows:
         shot = _shot(dataset, row, place, tokenizer, held_out)
@@ -94,7 +94,8 @@ def _usable(plan: Plan, data: Data, items: Sequence[Item], tokenizer: Tokenizer,
             yield shot
 
 
-def _rows_at(datasets: Sequence[DatasetPlan], places: Mapping[str, int]) -> Iterator[tuple[DatasetPlan, Row, str]]:
+def rows_at(datasets: Sequence[DatasetPlan], places: Mapping[str, int]) -> Iterator[tuple[DatasetPlan, Row, str]]:
+    """The rows of `datasets` that stand at one of `places`, in the order of the data."""
     from core.data import read_rows
 
     for dataset in datasets:

@@ -27,6 +27,8 @@ def run_values(
     seconds: float,
     gates: Sequence[Mapping[str, Any]] = (),
     scored: Mapping[str, Any] | None = None,
+    slices: Mapping[str, Any] | None = None,
+    forgetting: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All figures of a run. `evaluation.<column>.<metric>.value` holds the compared figure of each metric.
 
@@ -56,6 +58,8 @@ def run_values(
             "tokens": trained.tokens,
             "stopped": trained.stopped,
             "history": [dict(record) for record in trained.history],
+            **({"generation": dict(trained.generation)} if trained.generation else {}),
+            **({"best": dict(trained.best)} if trained.best else {}),
         },
         "memory": {"peak_bytes": trained.peak_bytes},
         "evaluation": {
@@ -73,6 +77,8 @@ def run_values(
         "gates": [dict(gate) for gate in gates],
         "seconds": seconds,
         **({"scored": dict(scored)} if scored else {}),
+        **({"slices": hide(dict(slices), plan.recipe)} if slices else {}),
+        **({"forgetting": dict(forgetting)} if forgetting else {}),
     }
     return dict(_finite(values))
 
@@ -99,6 +105,7 @@ def _metric(result: MetricResult) -> dict[str, Any]:
         "interval": list(result.interval) if result.interval else None,
         "n": result.n,
         "summary": dict(result.summary),
+        **({"details": dict(result.details)} if result.details else {}),
     }
 
 

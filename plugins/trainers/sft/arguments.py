@@ -53,8 +53,11 @@ LIGER_KERNELS = {
 }
 
 
-def training_arguments(plan: Plan, batches: BatchPlan, *, validates: bool) -> TrainingArguments:
-    """The arguments of this run. validates: whether there is validation data.
+def training_arguments(
+    plan: Plan, batches: BatchPlan, *, validates: bool, scored: Mapping[str, bool] | None = None
+) -> TrainingArguments:
+    """The arguments of this run. validates: whether there is validation data. scored: the metrics that are scored by
+    generation meanwhile, and whether more of each is better.
 
     Raises `UserError` for combinations that cannot work here.
     """
@@ -92,6 +95,9 @@ def training_arguments(plan: Plan, batches: BatchPlan, *, validates: bool) -> Tr
         **{argument: recipe[key] for key, argument in SAME.items() if recipe[key] is not None},
         **_tracking(plan),
     }
+    chosen = str(values.get("metric_for_best_model") or "").removeprefix("eval_")
+    if scored and chosen in scored and recipe["greater_is_better"] is None:
+        values["greater_is_better"] = scored[chosen]
     # a trainer made earlier in this process must not decide the precision of this one
     AcceleratorState._reset_state()
     try:
@@ -179,6 +185,8 @@ def _cadence(plan: Plan, batches: BatchPlan, *, validates: bool) -> dict[str, An
     """When to evaluate and to save."""
     recipe = plan.recipe
     evaluate = _every(plan, batches, "eval", "evals_per_epoch", default="epoch" if validates else "no")
+    if recipe["generation_evals_per_epoch"] and validates and not evaluates_at_will(plan):
+        evaluate = ("steps", generation_steps(plan, batches))
     if evaluate[0] != "no" and not validates:
         say("warning: nothing to evaluate during training: there is no validation data (val_set_size or test_datasets)")
         evaluate = ("no", None)
@@ -202,6 +210,16 @@ def _cadence(plan: Plan, batches: BatchPlan, *, validates: bool) -> dict[str, An
     if needs_metric or save[0] == "best":
         values.update(metric_for_best_model="eval_loss", greater_is_better=False)
     return values
+
+
+def evaluates_at_will(plan: Plan) -> bool:
+    """Whether the recipe itself says when the validation loss is computed."""
+    return any(plan.recipe.values.get(key) for key in ("eval_strategy", "eval_steps", "evals_per_epoch"))
+
+
+def generation_steps(plan: Plan, batches: BatchPlan) -> int:
+    """Optimizer steps between two scorings by generation."""
+    return max(1, math.ceil(batches.steps_per_epoch / int(plan.recipe["generation_evals_per_epoch"])))
 
 
 def _every(

@@ -34,6 +34,7 @@ METRICS = (
     "tokens_per_second",
     "eval_seconds",
 )
+NOT_SCORED = ("seconds",)
 # Ctrl-C, a scheduler, and a terminal that was closed
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_KEYSTROKE_SECONDS = 1.0  # a terminal and a launcher both pass on one Ctrl-C
@@ -71,7 +72,8 @@ class StepCallback(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if control.should_training_stop and state.global_step < state.max_steps and self.stopped is None:
-            self.stopped = "validation loss no longer falls"
+            metric = str(args.metric_for_best_model or "eval_loss").removeprefix("eval_")
+            self.stopped = "validation loss no longer falls" if metric == "loss" else f"{metric} no longer improves"
             say(f"stopping after step {state.global_step}: {self.stopped}")
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -109,7 +111,8 @@ class MetricsCallback(TrainerCallback):
         values = {"step": state.global_step, **(logs or {})}
         if "loss" not in values and "eval_loss" not in values:
             return
-        record = {name: values[name] for name in METRICS if name in values}
+        scored = [name for name in values if name.startswith("eval_") and name not in METRICS]
+        record = {name: values[name] for name in (*METRICS, *scored) if name in values}
         self.history.append(record)
         if is_main() and self.writes:
             try:
@@ -153,7 +156,14 @@ class LinesCallback(TrainerCallback):
                 f"  {logs['tokens_per_second']:,.0f} trained tokens/s  {left} left"
             )
         elif "eval_loss" in logs:
-            say(f"{step}  validation loss {logs['eval_loss']:.4f}")
+            say(f"{step}  {_validation(logs)}")
+
+
+def _validation(logs: Mapping[str, Any]) -> str:
+    """The validation loss and the metrics scored with it, in words."""
+    scored = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
+    words = [f"validation loss {scored.pop('loss'):.4f}"]
+    return "  ".join([*words, *(f"{name} {value:.3g}" for name, value in scored.items() if name not in NOT_SCORED)])
 
 
 class BarCallback(TrainerCallback):
@@ -186,7 +196,7 @@ class BarCallback(TrainerCallback):
             facts = f"loss {logs['loss']:.4f}  {logs['tokens_per_second']:,.0f} trained tokens/s  {left} left"
             self.bar.update(self.task, facts=facts)
         elif "eval_loss" in logs:
-            self.bar.console.print(f"step {state.global_step}  validation loss {logs['eval_loss']:.4f}")
+            self.bar.console.print(f"step {state.global_step}  {_validation(logs)}")
 
     def close(self) -> None:
         """Give the terminal back; also after an error."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from core import Problem
 from core.check.paths import resolve_input_path
 
+from .scoring_rules import scoring_problems
 from .settings import problems as setting_problems
 from .shards import asks_for_fsdp
 from .shards import problems as sharding_problems
@@ -30,6 +31,7 @@ def problems(recipe: Recipe) -> list[Problem]:
         *sharding_problems(recipe),
         *setting_problems(recipe),
         *_kernels(recipe),
+        *scoring_problems(recipe),
     ]
 
 

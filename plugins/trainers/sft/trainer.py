@@ -18,6 +18,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import rotate_checkpoints
 
 from core import UserError
+from core.evaluation.during import SampleScorer
 from core.processes import is_main
 
 from .batches import BatchPlan, RankSampler, UnitRows
@@ -54,6 +55,8 @@ class SFTTrainer(Trainer):
         tokenizer: Any,
         places: Callable[[Sequence[int]], list[str]],
         progress: Progress,
+        scorer: SampleScorer | None = None,
+        scored_every: int = 1,
         callbacks: Sequence[Any] = (),
         make_optimizer: Callable[[Any, TrainingArguments], Any] | None = None,
     ) -> None:
@@ -76,6 +79,8 @@ class SFTTrainer(Trainer):
         self.output_dir = Path(str(args.output_dir))
         self.places = places
         self.progress = progress
+        self.scorer, self.scored_every = scorer, scored_every
+        self._scored_step, self._scores = progress.step, dict[str, float]()
         whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled or args.torch_compile)
         self.head = head_of(model, chunked=whole and not args.ddp_find_unused_parameters)
         self.sampler = RankSampler(train.plan, self.args.process_index)
@@ -212,7 +217,8 @@ class SFTTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Mean loss per target over the validation data, on all ranks together."""
+        """Mean loss per target over the validation data, on all ranks together; when it is time, with the metrics of the
+        sample that is scored by generation."""
         assert self.val_source is not None
         with self._paused():
             start = time.monotonic()
@@ -233,11 +239,22 @@ class SFTTrainer(Trainer):
             summed, targets = totals.tolist()
             metrics = {
                 f"{metric_key_prefix}_loss": summed / max(1, targets),
+                **{f"{metric_key_prefix}_{name}": value for name, value in self._sample_scores(model).items()},
                 f"{metric_key_prefix}_seconds": time.monotonic() - start,
             }
             self.log(metrics)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _sample_scores(self, model: Any) -> dict[str, float]:
+        """The figures of the sample, where `scored_every` steps have passed since they were last asked for."""
+        step = self.state.global_step
+        if self.scorer is None:
+            return {}
+        if step // self.scored_every == self._scored_step // self.scored_every:
+            return self._scores if step == self._scored_step else {}
+        self._scored_step, self._scores = step, self.scorer.score(model)
+        return self._scores
 
     # -------------------------------------------------------------- checkpoints
 

@@ -10,12 +10,13 @@ from transformers import EarlyStoppingCallback, PrinterCallback
 
 from core import Data, Plan, Training, TrainResult, UserError
 from core.console import say
+from core.evaluation.during import make_sample_scorer
 from core.memory import PeakMemory
 from core.models.parameters import parameter_counts
 from core.packing import pair_cost_of, unwrapped
 from core.processes import barrier, gather_objects, rank, seed_everything, world_size
 
-from .arguments import total_steps, training_arguments
+from .arguments import generation_steps, total_steps, training_arguments
 from .batches import BatchPlan, row_lengths
 from .callbacks import BarCallback, MetricsCallback, StepCallback, progress_callback, stop_on_signal
 from .checkpoints import Progress, find_checkpoint, read_progress, refuse_other_setup
@@ -32,9 +33,11 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
     """
     recipe = plan.recipe
     layout = choose_layout(plan, model)
-    train = _source(plan, model, data, layout)
+    train = training_source(plan, model, data, layout)
     val = _validation(plan, model, data, layout) if data.val is not None and len(data.val) else None
-    arguments = training_arguments(plan, train.plan, validates=val is not None)
+    scorer = make_sample_scorer(plan, model, tokenizer, data)
+    scored = scorer.metrics if scorer else {}
+    arguments = training_arguments(plan, train.plan, validates=val is not None, scored=scored)
     setup = {"rows": len(train.plan.rows), "rows_per_step": train.plan.units_per_step, "seed": train.plan.seed}
     if layout.bins:
         setup |= {"sequence_len": recipe["sequence_len"], "share_prefixes": layout.share}
@@ -59,6 +62,8 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
         tokenizer=tokenizer,
         places=lambda rows: data.train[list(rows)]["place"] if "place" in data.train.column_names else [],
         progress=progress,
+        scorer=scorer,
+        scored_every=_scored_every(plan, train.plan) if scorer else 1,
         make_optimizer=make_muon if recipe["optimizer"] == "muon" else None,
         callbacks=[*early, steps, *(logger.callback(plan) for logger in plan.loggers)],
     )
@@ -70,13 +75,20 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
     return Training(prepared, lambda: _run(plan, trainer, steps, checkpoint, counts))
 
 
+def _scored_every(plan: Plan, batches: BatchPlan) -> int:
+    """How many steps lie between two scorings by generation: they come with an evaluation, each one where such a metric
+    chooses the checkpoint."""
+    chosen = str(plan.recipe["metric_for_best_model"] or "eval_loss").removeprefix("eval_")
+    return 1 if chosen != "loss" else generation_steps(plan, batches)
+
+
 def share(trained: int, total: int) -> str:
     """`trained` as a percentage of `total`: two decimals, more where it would round to nothing."""
     percent = 100 * trained / max(1, total)
     return f"{percent:.2f} %" if percent >= 0.01 or trained == 0 else f"{percent:.2g} %"
 
 
-def _source(plan: Plan, model: Any, data: Data, layout: Layout) -> Source:
+def training_source(plan: Plan, model: Any, data: Data, layout: Layout) -> Source:
     """How the training rows become batches."""
     recipe = plan.recipe
     micro = recipe["micro_batch_size"] or 4
@@ -209,4 +221,15 @@ def _run(
         peak_bytes=max(gather_objects([peak])),
         history=tuple(metrics.history),
         stopped=steps.stopped,
+        generation=trainer.scorer.facts() if trainer.scorer else None,
+        best=_best(trainer),
     )
+
+
+def _best(trainer: SFTTrainer) -> dict[str, Any] | None:
+    """What chose the checkpoint that the training ended with."""
+    state, arguments = trainer.state, trainer.args
+    if not arguments.load_best_model_at_end or not state.best_global_step:
+        return None
+    metric = str(arguments.metric_for_best_model).removeprefix("eval_")
+    return {"metric": metric, "value": state.best_metric, "step": state.best_global_step}
