@@ -6,18 +6,21 @@ reaches over a seam between trained and untrained text is counted as straddling.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from core.data.seams import Seam, find_seams
 from core.errors import RowError
 from core.types import Example, Segment
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from core.types import Tokenizer
 
 IGNORED = -100
-SPACE_MARKS = ("\u0120", "\u2581")  # how byte-level and SentencePiece vocabularies write a leading space
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,15 @@ class Tokenized:
     straddling: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """The same as `Tokenized`, in int32 arrays."""
+
+    input_ids: NDArray[np.int32]
+    labels: NDArray[np.int32]
+    straddling: int = 0
+
+
 def tokenize_example(example: Example, tokenizer: Tokenizer) -> Tokenized:
     """`example` as ids and labels; never two BOS. Raises `RowError` for pre-tokenised rows of unequal lengths."""
     return tokenize_examples([example], tokenizer)[0]
@@ -36,13 +48,42 @@ def tokenize_example(example: Example, tokenizer: Tokenizer) -> Tokenized:
 
 def tokenize_examples(examples: Sequence[Example], tokenizer: Tokenizer) -> list[Tokenized]:
     """Like `tokenize_example` for many, in one call of the tokenizer."""
-    texts = [joined(example) for example in examples if example.input_ids is None]
-    encoded = iter(_encode(texts, tokenizer))
+    made = label_examples(examples, encode_texts(texts_of(examples), tokenizer), tokenizer)
+    return [Tokenized(one.input_ids.tolist(), one.labels.tolist(), one.straddling) for one in made]
+
+
+def texts_of(examples: Sequence[Example]) -> list[str]:
+    """The texts that have to be tokenised: those of all examples that did not come as ids."""
+    return [joined(example) for example in examples if example.input_ids is None]
+
+
+def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> list[Any]:
+    """The library's encodings of `texts`, on all cores, with Python's lock released; lists of ids for a tokenizer that
+    has none."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return [list(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+    # an earlier call of the tokenizer may have left these set
+    backend.no_truncation()
+    backend.no_padding()
+    return list(backend.encode_batch(list(texts), add_special_tokens=False))
+
+
+def label_examples(examples: Sequence[Example], encodings: Sequence[Any], tokenizer: Tokenizer) -> list[Arrays]:
+    """The examples as ids and labels, given the encodings of their texts.
+
+    Raises `RowError` for pre-tokenised rows of unequal lengths.
+    """
+    import numpy as np
+
     prefix = leading_ids(tokenizer)
-    return [
-        _given(example) if example.input_ids is not None else _labelled(example.segments, next(encoded), prefix)
-        for example in examples
-    ]
+    written = [example for example in examples if example.input_ids is None]
+    texts = [joined(example) for example in written]
+    ids = [np.array(_ids(encoding), dtype=np.int32) for encoding in encodings]
+    turns = [_turns(example.segments) for example in written]
+    seams = find_seams(texts, encodings, ids, turns, tokenizer)
+    made = iter([_labelled(row, found, prefix) for row, found in zip(ids, seams, strict=True)])
+    return [_given(example) if example.input_ids is not None else next(made) for example in examples]
 
 
 def encode_prompt(text: str, tokenizer: Tokenizer) -> list[int]:
@@ -53,7 +94,8 @@ def encode_prompt(text: str, tokenizer: Tokenizer) -> list[int]:
 def encode_prompts(texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
     """Like `encode_prompt` for many, in one call of the tokenizer."""
     prefix = leading_ids(tokenizer)
-    return [[*_missing_prefix(encoded.ids, prefix), *encoded.ids] for encoded in _encode(texts, tokenizer)]
+    encoded = [_ids(encoding) for encoding in encode_texts(texts, tokenizer)]
+    return [[*_missing_prefix(ids, prefix), *ids] for ids in encoded]
 
 
 def joined(example: Example) -> str:
@@ -81,92 +123,43 @@ def _missing_prefix(ids: Sequence[int], prefix: list[int]) -> list[int]:
     return [] if list(ids[: len(prefix)]) == prefix else prefix
 
 
-def _given(example: Example) -> Tokenized:
+def _ids(encoding: Any) -> list[int]:
+    ids: list[int] = encoding if isinstance(encoding, list) else encoding.ids
+    return ids
+
+
+def _given(example: Example) -> Arrays:
     """A row that came tokenised, as it is."""
-    ids = list(example.input_ids or ())
-    labels = list(ids if example.labels is None else example.labels)
+    import numpy as np
+
+    ids = np.array(example.input_ids or (), dtype=np.int32)
+    labels = ids if example.labels is None else np.array(example.labels, dtype=np.int32)
     if len(ids) != len(labels):
         raise RowError(f"input_ids has {len(ids)} entries, labels has {len(labels)}", field="labels")
-    return Tokenized(ids, labels)
+    return Arrays(ids, labels)
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """A tokenised text. seam(position) -> (index of the first token that starts at or after it, whether one straddles
-    it)."""
-
-    ids: list[int]
-    seam: Callable[[int], tuple[int, bool]]
-
-
-def _labelled(segments: Sequence[Segment], encoded: _Encoded, prefix: list[int]) -> Tokenized:
-    ids = encoded.ids
-    labels = [IGNORED] * len(ids)
-    straddling = 0
-    position = start = 0
-    trained = False
+def _turns(segments: Sequence[Segment]) -> list[int]:
+    """Where trained text begins and ends, by turns, in characters."""
+    places = []
+    position, trained = 0, False
     for segment in segments:
         if segment.text and segment.trained != trained:
-            index, reaches_over = encoded.seam(position)
-            straddling += reaches_over
-            if trained:
-                labels[start:index] = ids[start:index]
-            start, trained = index, segment.trained
+            places.append(position)
+            trained = segment.trained
         position += len(segment.text)
-    if trained:
-        labels[start:] = ids[start:]
-    missing = _missing_prefix(ids, prefix)
-    return Tokenized([*missing, *ids], [IGNORED] * len(missing) + labels, straddling)
+    return places
 
 
-def _encode(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[_Encoded]:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return (_encode_slowly(text, tokenizer) for text in texts)
-    # an earlier call of the tokenizer may have left these set
-    backend.no_truncation()
-    backend.no_padding()
-    encodings = backend.encode_batch(list(texts), add_special_tokens=False)
-    return (
-        _Encoded(encoding.ids, _seam_finder(encoding, len(text)))
-        for encoding, text in zip(encodings, texts, strict=True)
-    )
+def _labelled(ids: NDArray[np.int32], seams: Sequence[Seam], prefix: list[int]) -> Arrays:
+    """Labels for `ids`: trained from the first seam to the second, from the third to the fourth, and so on."""
+    import numpy as np
 
-
-def _seam_finder(encoding: Any, length: int) -> Callable[[int], tuple[int, bool]]:
-    def seam(position: int) -> tuple[int, bool]:
-        if position == 0:
-            return 0, False
-        at = position
-        while at < length:
-            token = encoding.char_to_token(at)
-            if token is not None:
-                break
-            at += 1  # a character that no token covers
-        else:
-            return len(encoding.ids), False
-        start, _ = encoding.token_to_chars(token)
-        if start < position:
-            # all tokens of one character have the same span: the first that starts later is sought
-            while token < len(encoding.ids) and encoding.token_to_chars(token)[0] < position:
-                token += 1
-            return token, True
-        spaced = encoding.char_to_token(position - 1) is None and encoding.tokens[token].startswith(SPACE_MARKS)
-        # the space before the token is part of it, though the tokenizer's offsets leave it out
-        return (token + 1, True) if spaced else (token, False)
-
-    return seam
-
-
-def _encode_slowly(text: str, tokenizer: Tokenizer) -> _Encoded:
-    """For tokenizers without offsets: a seam lies where the ids of the text before it stop being a prefix of all."""
-    ids = list(tokenizer.encode(text, add_special_tokens=False))
-
-    def seam(position: int) -> tuple[int, bool]:
-        before = tokenizer.encode(text[:position], add_special_tokens=False)
-        same = next(
-            (i for i, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b), min(len(before), len(ids))
-        )
-        return (same, False) if same == len(before) else (same + 1, True)
-
-    return _Encoded(ids, seam)
+    missing = _missing_prefix(ids[: len(prefix)].tolist(), prefix)
+    labels = np.full(len(ids) + len(missing), IGNORED, dtype=np.int32)
+    starts, ends = seams[::2], [*seams[1::2], (len(ids), False)]
+    for (start, _), (end, _) in zip(starts, ends, strict=False):
+        labels[len(missing) + start : len(missing) + end] = ids[start:end]
+    if missing:
+        ids = np.concatenate([np.array(missing, dtype=np.int32), ids])
+    return Arrays(ids, labels, sum(over for _, over in seams))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from core import DatasetFormat, Example, RowError, Segment, hookimpl, load_fragment
@@ -44,7 +45,15 @@ class Form:
 
 def fill(text: str, values: Mapping[str, str]) -> str:
     """`text` with the values in their `{places}`, in one pass: braces in the values stay as they are."""
-    return _PLACES.sub(lambda found: values.get(found[1], found[0]), text)
+    pieces = _pieces(text)
+    return "".join([*(between + values.get(name, f"{{{name}}}") for between, name in pieces[:-1]), pieces[-1][0]])
+
+
+@lru_cache(maxsize=256)
+def _pieces(text: str) -> list[tuple[str, str]]:
+    """(text, name of the place after it), to the last piece, which has no place after it."""
+    parts = _PLACES.split(text)
+    return list(zip(parts[::2], [*parts[1::2], ""], strict=True))
 
 
 def prompt_text(prompt: Prompt, parts: Parts) -> str:

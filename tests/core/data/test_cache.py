@@ -220,7 +220,7 @@ def test_a_warm_start_says_and_gives_the_same_without_reading_a_row(
     first = capsys.readouterr().out.splitlines()
     from core.data import collect
 
-    monkeypatch.setattr(collect, "tokenize_examples", lambda *given: pytest.fail("rows were tokenised again"))
+    monkeypatch.setattr(collect, "encode_texts", lambda *given: pytest.fail("rows were tokenised again"))
     warm = prepare(plan, tokenizer)
     second = capsys.readouterr().out.splitlines()
     assert cold.train.to_dict() == warm.train.to_dict()
@@ -268,15 +268,15 @@ from tests.core.data.making import dataset, plan_of
 
 folder, tokenizer, pause = Path(sys.argv[1]), AutoTokenizer.from_pretrained(sys.argv[2]), float(sys.argv[3])
 collect.BATCH = 4
-tokenize = collect.tokenize_examples
+encode = collect.encode_texts
 
-def slowly(examples, tokenizer):
+def slowly(texts, tokenizer):
     with (folder / "chunks").open("a") as chunks:
         chunks.write("one\\n")
     time.sleep(pause)
-    return tokenize(examples, tokenizer)
+    return encode(texts, tokenizer)
 
-collect.tokenize_examples = slowly
+collect.encode_texts = slowly
 plan = plan_of(folder, dataset(folder / "train.jsonl"), dataset_prepared_path=str(folder / "prepared"))
 data = prepare(plan, tokenizer)
 print("rows", len(data.train), flush=True)

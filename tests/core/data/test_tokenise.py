@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from core.data import encode_prompt, tokenize_example, tokenize_examples
-from core.data.tokenise import leading_ids
+from core.data.tokenise import encode_texts, leading_ids
 from core.errors import RowError
 from core.types import Example, Segment
 
@@ -107,3 +108,50 @@ def test_a_tokenizer_without_offsets_gives_the_same(tokenizer: Any, seam: int) -
     assert slow_result.input_ids == fast_result.input_ids
     if not fast_result.straddling:
         assert slow_result == fast_result
+
+
+TEXTS = [
+    "",
+    "plain words",
+    "  two  spaces ",
+    "caf\u00e9 \U0001f600 \u65e5\u672c",
+    "e\u0301 not composed",
+    "<|im_end|> inside",
+    "a\n\n\tb 12345",
+]
+
+
+@pytest.mark.parametrize("split", [(0, 4), (1, 5), (2, 3), (5, 6), (3, 3), (4, 6)])
+def test_seams_by_bytes_are_those_of_the_offsets(tokenizer: Any, split: tuple[int, int]) -> None:
+    """All pairs of texts, in one call, against the tokenizer's offsets, one character after the other."""
+    from core.data import seams
+
+    texts = [TEXTS[split[0]] + text + TEXTS[split[1]] for text in TEXTS]
+    places = [list(range(len(text) + 1)) for text in texts]
+    encodings = encode_texts(texts, tokenizer)
+    ids = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+    known = seams.byte_lengths(tokenizer)
+    assert known is not None
+    by_bytes = seams.by_bytes(texts, ids, places, *known)
+    by_offsets = [
+        [seams.by_offsets(encoding, len(text), place) for place in given]
+        for encoding, text, given in zip(encodings, texts, places, strict=True)
+    ]
+    assert by_bytes == by_offsets
+    composed = seams.by_bytes(texts, ids, places, known[0], True)
+    assert [found is None for found in composed] == ["e\u0301" in text for text in texts]
+    wrong = seams.by_bytes(texts, ids, places, known[0] * 2, False)
+    assert all(found is None for found, text in zip(wrong, texts, strict=True) if text)
+    assert seams.find_seams(texts, encodings, ids, places, tokenizer) == by_offsets
+
+
+def test_a_vocabulary_that_is_not_byte_level_is_asked_for_offsets(tokenizer: Any) -> None:
+    from tokenizers import pre_tokenizers
+
+    from core.data import seams
+
+    assert seams.byte_lengths(tokenizer) is not None
+    for number, other in enumerate((pre_tokenizers.ByteLevel(add_prefix_space=True), pre_tokenizers.Metaspace())):
+        tokenizer.backend_tokenizer.pre_tokenizer = other
+        tokenizer.add_tokens([f"new {number}"])
+        assert seams.byte_lengths(tokenizer) is None
