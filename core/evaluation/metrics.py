@@ -158,6 +158,7 @@ def _score(
         n=len(present),
         items=[dict(scores) for scores in begun],
         details=_details(metric, generations, items) if present else {},
+        options=metric.options,
         slices={
             field: {name: _slice(metric, [begun[index] for index in places], seed) for name, places in parts.items()}
             for field, parts in slices.items()
@@ -212,9 +213,9 @@ def _details(metric: MetricPlan, generations: Sequence[Generation], items: Seque
         ) from error
 
 
-def summed_up(metric: MetricPlan, present: Sequence[dict[str, float]]) -> float:
-    """The compared figure of the items whose figures are `present` (none of them empty)."""
-    summary = _summarise(metric, present)
+def summed_up(metric: MetricPlan, present: Sequence[dict[str, float]], options: Options | None = None) -> float:
+    """The compared figure of the items whose figures are `present` (none of them empty). options: as completed."""
+    summary = _summarise(replace(metric, options=options) if options else metric, present)
     key = compared_key(metric, present)
     return summary[key] if key in summary else next(iter(summary.values()))
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 CONFIDENCE = 0.95
+POWER = 0.8  # of finding a difference that is there, for the number of items needed
 RESAMPLES = 2000
 # Above this many items the jackknife that BCa needs costs more than its correction is worth.
 BCA_LIMIT = 2000
@@ -134,6 +135,49 @@ def permutation(differences: Sequence[float], *, seed: int = 0) -> float:
     return float(result.pvalue)
 
 
+def swaps(statistic: Callable[[Sequence[bool]], float], n: int, *, seed: int = 0, resamples: int = 999) -> float:
+    """Two-sided p-value that two columns are alike, by swapping their answers to an item at random.
+
+    statistic: of the columns with the items swapped that its argument marks.
+    """
+    import numpy as np
+
+    if n < 2:
+        return 1.0
+    observed = abs(statistic([False] * n))
+    if not observed:
+        return 1.0
+    draw = np.random.default_rng(seed)
+    drawn = (abs(statistic((draw.random(n) < 0.5).tolist())) for _ in range(resamples))
+    return (1 + sum(value >= observed * (1 - 1e-12) for value in drawn)) / (resamples + 1)
+
+
+def items_needed_binary(
+    difference: float, discordant: float, *, level: float = 1 - CONFIDENCE, power: float = POWER
+) -> int | None:
+    """Items for McNemar's test to show a `difference` of two shares, `discordant` being the share of items that one
+    column gets right and the other wrong: Connor, "Sample size for testing differences in proportions for
+    the paired-sample design", Biometrics 43 (1987), after Miettinen (1968). None where there is no difference.
+    """
+    if not difference or discordant < abs(difference):
+        return None
+    rest = max(discordant - difference * difference, 0.0)
+    root = _z(1 - level) * math.sqrt(discordant) + _z_one_sided(power) * math.sqrt(rest)
+    return math.ceil((root / difference) ** 2)
+
+
+def items_needed(
+    difference: float, deviation: float, *, level: float = 1 - CONFIDENCE, power: float = POWER
+) -> int | None:
+    """Items to show a mean paired `difference` whose standard deviation over the items is `deviation`, by the normal
+    approximation: ((z_level/2 + z_power) deviation / difference)^2 (Cohen, "Statistical Power Analysis", 1988, ch. 2).
+    None where there is no difference, or nothing varies.
+    """
+    if not difference or not deviation:
+        return None
+    return max(2, math.ceil(((_z(1 - level) + _z_one_sided(power)) * deviation / difference) ** 2))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for their number (Holm 1979), in the order given."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
@@ -148,6 +192,12 @@ def _z(confidence: float) -> float:
     from statistics import NormalDist
 
     return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def _z_one_sided(probability: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(probability)
 
 
 def interval_of(scores: Sequence[float], *, seed: int = 0) -> tuple[float, float] | None:
