@@ -41,7 +41,17 @@ def comparison_rows(values: Mapping[str, Any]) -> list[list[str]]:
         ]
         if any(cell != MISSING for cell in cells):
             rows.append([label, *cells])
-    return rows
+    return rows + [row for row in [cost_row(values)] if row]
+
+
+def cost_row(values: Mapping[str, Any]) -> list[str] | None:
+    """The cost of 1,000 answers per column, where the recipe states prices."""
+    facts = [values["columns"].get(name, {}) for name in values["evaluation"]]
+    currency = next((one["currency"] for one in facts if "currency" in one), None)
+    if currency is None:
+        return None
+    cells = [f"{one['cost_per_1000']:.4g}" if one.get("cost_per_1000") is not None else MISSING for one in facts]
+    return [f"cost of 1,000 answers ({currency})", *cells]
 
 
 def run_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from core.console import say
 from core.report.figures import comparison_header, comparison_rows, notes, run_rows
+from core.report.sections import forgetting_table, slice_tables
 
 MOST_COLUMNS = 4  # models side by side
 MIN_WIDTH = 100  # a terminal narrower than this (or none at all) would break figures over lines
@@ -29,6 +30,11 @@ def say_table(values: Mapping[str, Any], output_dir: str) -> None:
             for row in rows:
                 table.add_row(*row)
             console.print(table)
+            for title, rows in [*slice_tables(values), ("", forgetting_table(values))]:
+                if rows:
+                    console.print()
+                    console.print(_table(rows, title))
+            console.print()
             for note in notes(values):
                 console.print(f"[dim]{_escaped(note)}[/dim]")
             console.print()
@@ -42,6 +48,18 @@ def say_table(values: Mapping[str, Any], output_dir: str) -> None:
             console.print(_escaped(f"gate: {gate['words']}"), style=None if gate["passed"] else "bold red")
         console.print(_escaped(f"report: {output_dir}/report.html"))
     say(captured.get().rstrip())
+
+
+def _table(rows: list[list[str]], title: str) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", title=title or None)
+    table.title_justify, table.title_style = "left", "bold"
+    for name in rows[0]:
+        table.add_column(_escaped(name), justify="left")
+    for row in rows[1:]:
+        table.add_row(*map(_escaped, row))
+    return table
 
 
 def _turned(rows: list[list[str]]) -> list[list[str]]:

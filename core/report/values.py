@@ -58,8 +58,6 @@ def run_values(
             "tokens": trained.tokens,
             "stopped": trained.stopped,
             "history": [dict(record) for record in trained.history],
-            **({"generation": dict(trained.generation)} if trained.generation else {}),
-            **({"best": dict(trained.best)} if trained.best else {}),
         },
         "memory": {"peak_bytes": trained.peak_bytes},
         "evaluation": {

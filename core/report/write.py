@@ -34,21 +34,23 @@ def write_report(
     scored: what was scored, where nothing was trained (see schemas/run.json); its model card stays where it is.
     """
     from core.evaluation.gates import exit_code, judge_gates
-    from core.evaluation.verdict import baselines, verdict
+    from core.evaluation.verdict import baselines, judge
     from core.processes import barrier, facts, is_main
 
     found = {**before.columns, **after.columns}
-    report = EvalReport({column.name: found[column.name] for column in plan.evaluation.columns if column.name in found})
+    listed = {column.name: found[column.name] for column in plan.evaluation.columns if column.name in found}
+    report = EvalReport(listed, {**before.probes, **after.probes})
+    gates = judge_gates(plan, report.columns)
     values = run_values(
         plan,
         data,
         report,
         _counted(trained),
         environment=facts(),
-        verdict=verdict(plan, report.columns),
+        **judge(plan, report, data.test, gates),
         baselines=baselines(data.test) or {},
         seconds=_seconds_since_start(),
-        gates=judge_gates(plan, report.columns),
+        gates=gates,
         scored=scored,
     )
     if is_main():
@@ -61,7 +63,8 @@ def write_report(
         _render(plan.output_dir, values, predictions)
         say_table(values, str(plan.output_dir))
     barrier()
-    return RunReport(values=values, output_dir=plan.output_dir, exit_code=exit_code(values["gates"]))
+    demands = [*values["gates"], *([values["forgetting"]] if "forgetting" in values else [])]
+    return RunReport(values=values, output_dir=plan.output_dir, exit_code=exit_code(demands))
 
 
 def _counted(trained: TrainResult) -> TrainResult:
