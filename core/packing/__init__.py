@@ -37,6 +37,7 @@ from core.packing.head import (
 )
 from core.packing.pack import Packing, lay_out_rows, pack_dataset, pack_step, pair_cost_of
 from core.packing.rows import Bin, blank_bin
+from core.packing.segments import register as register_segments
 
 __all__ = [
     "Bin",
@@ -56,6 +57,7 @@ __all__ = [
     "pair_cost_of",
     "probe_chunked_head",
     "probe_isolated_attention",
+    "register_segments",
     "supports_isolated_attention",
     "target_hidden",
     "target_logits",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from core.packing import segments
+
 LAYER_KINDS = ("full_attention", "sliding_attention")
 MASK_BUILDERS = ("create_causal_mask", "create_sliding_window_causal_mask", "create_masks_for_generate")
 # Attention that does not come from the mask and the position ids alone.
@@ -44,7 +46,7 @@ def supports_isolated_attention(config: Any, attn_implementation: str | None = N
     text = text_config(config)
     kind = getattr(text, "model_type", "")
     attention = attn_implementation or getattr(config, "_attn_implementation", None) or "sdpa"
-    if attention not in ("sdpa", "eager"):
+    if attention not in ("sdpa", "eager", segments.NAME):
         return False, f"attention implementation '{attention}' takes no mask of ours; 'sdpa' does"
     if kind in OWN_POSITIONS:
         return False, f"model type '{kind}': {OWN_POSITIONS[kind]}"

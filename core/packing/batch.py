@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from core.packing import segments
 from core.packing.attention import mask_windows
 from core.packing.rows import Bin
 
@@ -30,7 +31,8 @@ def collate_bins(
     attention is right then, and faster without a mask. A model with several kinds of layers gets a dict of masks.
 
     attn_implementation: default the one in `config`; "eager" adds its mask to the scores, so it gets one of `dtype`
-    (default: the model's, else float32).
+    (default: the model's, else float32). For the attention of `segments` the masks carry, as an attribute, what lets it
+    compute block by block; a mask that lost it on its way between processes still says the same.
     """
     import numpy as np
     import torch
@@ -56,7 +58,7 @@ def collate_bins(
         batch["attention_mask"] = torch.ones(len(bins), length, dtype=torch.int64)
         return batch
     batch["position_ids"] = torch.from_numpy(positions)
-    eager = (attn_implementation or getattr(config, "_attn_implementation", None)) == "eager"
+    attention = attn_implementation or getattr(config, "_attn_implementation", None)
     masks: dict[str, torch.Tensor] = {}
     by_window: dict[int | None, torch.Tensor] = {}
     for kind, window in mask_windows(config).items():
@@ -64,7 +66,12 @@ def collate_bins(
             window = None  # no row is long enough to feel it
         if window not in by_window:
             mask = attention_mask(torch.from_numpy(reach), batch["position_ids"], window)
-            by_window[window] = additive(mask, dtype or getattr(config, "dtype", None)) if eager else mask
+            if attention == "eager":
+                mask = additive(mask, dtype or getattr(config, "dtype", None))
+            elif attention == segments.NAME:
+                sizes = [len(b) for b in bins]
+                mask.segments = segments.segments_of(reach, positions, sizes, window)  # type: ignore[attr-defined]
+            by_window[window] = mask
         masks[kind] = by_window[window]
     batch["attention_mask"] = masks.get("", masks)
     return batch

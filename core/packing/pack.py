@@ -10,6 +10,7 @@ from core.packing.prefixes import fill_bins, lay_out
 from core.packing.rows import Bin, blank_bin, trace_row
 
 CAPACITY_STEP = 1.25  # ratio between the bin capacities that pack_step tries
+PASS_TOKENS = 16  # what starting a computation of one more bin costs, in tokens
 
 
 @dataclass(frozen=True)
@@ -73,31 +74,35 @@ def pack_step(
     pair_cost: float = 0.0,
     ranks: int = 1,
     together: bool = True,
+    slack: float = 0.0,
 ) -> list[list[Bin]]:
     """Lay the rows of one step out in the bins that cost least: one list of bins per rank, all of the same length.
 
     The mathematics of the step is unchanged: every row is computed once, with its own context only. Costs are counted
     in tokens, plus `pair_cost` (see `pair_cost_of`) for every pair of places in a bin, since masked attention computes
     them all; so few long bins are not always best. With `together` the bins of a rank are collated into one batch
-    and each costs as much as the longest. Bins are dealt to ranks largest first, each to the least loaded; a rank with
-    fewer bins gets blank ones. Raises ValueError for a row that is longer than `sequence_len`.
+    and each costs as much as the longest; without it they are computed one by one. slack: how much more than the least
+    cost the smallest bins may take, as a share of it: one by one, small bins hold less memory. Bins are dealt to ranks
+    largest first, each to the least loaded; a rank with fewer bins gets blank ones. Raises ValueError for a row that is
+    longer than `sequence_len`.
     """
     traced = [trace_row(row) for row in rows]
     longest = max((len(row.tokens) for row in traced), default=0)
     capacity = max(longest, min(sequence_len, sum(len(row.tokens) for row in traced)))
     if longest > sequence_len:
         capacity = sequence_len  # fill_bins names the row
-    best: list[list[Bin]] = []
-    least = float("inf")
+    tried: list[tuple[float, list[list[Bin]]]] = []
     while True:
         members = fill_bins(traced, capacity, share=share_prefixes, min_shared=1)
         dealt = _deal([lay_out(traced, m, share=share_prefixes) for m in members], ranks, pair_cost)
-        cost = max(_cost(bins, pair_cost, together) for bins in dealt)
-        if cost < least:
-            best, least = dealt, cost
+        tried.append((max(_cost(bins, pair_cost, together) for bins in dealt), dealt))
         if capacity == longest:
-            return best
+            break
         capacity = max(longest, int(capacity / CAPACITY_STEP))
+    least = min(cost for cost, _ in tried)
+    if slack:
+        tried.reverse()
+    return next(dealt for cost, dealt in tried if cost <= least * (1 + slack))
 
 
 def pair_cost_of(config: Any) -> float:
@@ -119,7 +124,7 @@ def _cost(bins: Sequence[Bin], pair_cost: float, together: bool) -> float:
     lengths = [len(b) for b in bins]
     if together and lengths:
         lengths = [max(lengths)] * len(lengths)
-    return sum(n + pair_cost * n * n for n in lengths)
+    return sum(n + pair_cost * n * n for n in lengths) + PASS_TOKENS * (1 if together else len(lengths))
 
 
 def _deal(bins: Sequence[Bin], ranks: int, pair_cost: float) -> list[list[Bin]]:

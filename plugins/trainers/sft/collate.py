@@ -38,4 +38,7 @@ def collate_padded(rows: Sequence[Mapping[str, Any]], pad_token_id: int, pad_to:
 
 def without_targets(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The same batch with nothing to learn from: its loss is an exact zero that still reaches every parameter."""
+    if "parts" in batch:
+        parts: Any = batch["parts"]
+        return {"parts": [without_targets(parts[0])], "target_ids": batch["target_ids"][:0]}  # type: ignore[dict-item]
     return {**batch, "target_positions": batch["target_positions"][:0], "target_ids": batch["target_ids"][:0]}

@@ -1,4 +1,4 @@
-"""The loss on trained tokens alone: logits are computed only where a token is to be predicted, in chunks where many."""
+"""The loss on trained tokens alone: logits are computed only where a token is to be predicted, in chunks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from core.packing import (
     trained_token_loss,
     unwrapped,
 )
-
-CHUNKED_FROM = 2**23  # logits (targets x vocabulary) in a micro batch from which they are never all held at once
 
 
 @dataclass(frozen=True)
@@ -42,10 +40,12 @@ def head_of(model: Any, *, chunked: bool = False) -> Head:
 
 def summed_loss(model: Any, batch: Mapping[str, Any], head: Head) -> torch.Tensor:
     """Cross-entropy in float32, summed (in nats) over the targets of `batch`; a scalar that carries gradients."""
+    if "parts" in batch:
+        return torch.stack([summed_loss(model, part, head) for part in batch["parts"]]).sum()
     if not head.positions:
         batch = {name: value for name, value in batch.items() if name != "position_ids"}
     inner = unwrapped(model)
-    if head.chunked and len(batch["target_ids"]) * inner.config.get_text_config().vocab_size > CHUNKED_FROM:
+    if head.chunked:
         output = inner.get_output_embeddings()
         scale, softcap = logit_transform(inner.config)
         hidden = target_hidden(model, batch).to(output.weight.dtype)

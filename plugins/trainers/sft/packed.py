@@ -16,6 +16,7 @@ from core.packing import (
     pack_dataset,
     pack_step,
     probe_isolated_attention,
+    register_segments,
     supports_isolated_attention,
     unwrapped,
 )
@@ -23,6 +24,7 @@ from core.packing import (
 from .batches import BatchPlan, UnitRows
 
 PROBED_BATCHES = 16
+SLACK = 0.03  # of the cost, for bins that hold less memory
 WORTH = 0.95  # of the plain cost: above this, sharing prefixes is left off unless the recipe insists
 
 Rows = Sequence[Mapping[str, Any]]
@@ -75,9 +77,12 @@ def collate_packed(plan: Plan, model: Any, layout: Layout, pad_token_id: int) ->
     """Units that are bins: each becomes one line of the batch."""
     config = unwrapped(model).config
     pad_to = plan.recipe["sequence_len"] if plan.recipe["pad_to_sequence_len"] else 0
+    one_by_one = on_cpu(model)
 
     def collate(units: Sequence[Rows]) -> dict[str, Any]:
         bins = [lay_out_rows(rows, share_prefixes=layout.share) for rows in units]
+        if one_by_one:
+            return in_parts([collate_bins([b], config, pad_token_id=pad_token_id, pad_to=pad_to) for b in bins])
         return collate_bins(bins, config, pad_token_id=pad_token_id, pad_to=pad_to)
 
     return collate
@@ -86,9 +91,14 @@ def collate_packed(plan: Plan, model: Any, layout: Layout, pad_token_id: int) ->
 def collate_shared(plan: Plan, model: Any, pair_cost: float, pad_token_id: int) -> Collate:
     """Units that are rows: those of a micro batch are laid out in the bins that cost least."""
     config = unwrapped(model).config
+    one_by_one = on_cpu(model)
 
     def collate(units: Sequence[Rows]) -> dict[str, Any]:
-        (bins,) = pack_step(rows_of(units), plan.recipe["sequence_len"] or 2048, pair_cost=pair_cost)
+        room = plan.recipe["sequence_len"] or 2048
+        if one_by_one:  # attention by segments: a longer bin costs no more, and only its memory speaks against it
+            (bins,) = pack_step(rows_of(units), room, together=False, slack=SLACK)
+            return in_parts([collate_bins([b], config, pad_token_id=pad_token_id) for b in bins])
+        (bins,) = pack_step(rows_of(units), room, pair_cost=pair_cost)
         return collate_bins(bins, config, pad_token_id=pad_token_id)
 
     return collate
@@ -103,9 +113,13 @@ def sharing_pays(
     for batch in islice(batches.epoch(0, 0), PROBED_BATCHES):
         _, rows = units.__getitems__(batch)
         longest = max(len(row["input_ids"]) for row in rows_of(rows))
-        for way, (lines, length) in enumerate(((len(rows), longest), collate(rows)["input_ids"].shape)):
-            tokens[way] += lines * length
-            costs[way] += lines * (length + pair_cost * length**2)
+        laid_out = collate(rows)
+        packed = [part["input_ids"].shape for part in laid_out.get("parts", [laid_out])]
+        for way, shapes in enumerate(([(len(rows), longest)], packed)):
+            for lines, length in shapes:
+                tokens[way] += lines * length
+                # by segments, what is computed of the square is hardly more than what the rows themselves have
+                costs[way] += lines * (length + pair_cost * (length if "parts" not in laid_out else longest) * length)
     if not insisted and costs[1] > WORTH * costs[0]:
         return False
     share = f"{100 * tokens[1] / tokens[0]:.0f} %"
@@ -121,9 +135,23 @@ def _isolates(plan: Plan, model: Any) -> tuple[bool, str]:
         say(f"attention is computed with sdpa: {reason}")
         inner.set_attn_implementation("sdpa")
         works = True
+    if works and on_cpu(model) and inner.config._attn_implementation == "sdpa":
+        inner.set_attn_implementation(register_segments())
     if not works or plan.recipe["fsdp"] or plan.recipe["fsdp_config"] or plan.recipe["deepspeed"]:
         return works, reason  # a model still to be sharded may have no weights to probe yet
     return probe_isolated_attention(model)
+
+
+def on_cpu(model: Any) -> bool:
+    """Whether the model computes on the processor, where many short computations are as fast as a long one."""
+    return bool(next(model.parameters()).device.type == "cpu")
+
+
+def in_parts(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """A micro batch whose parts are computed one after the other, so that one alone is in memory."""
+    import torch
+
+    return {"parts": parts, "target_ids": torch.cat([part["target_ids"] for part in parts])}
 
 
 def rows_of(units: Sequence[Rows]) -> list[Mapping[str, Any]]:

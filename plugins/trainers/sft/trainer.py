@@ -19,6 +19,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from core import UserError
 from core.evaluation.during import SampleScorer
+from core.kernels import fuse_lora
 from core.processes import is_main
 
 from .batches import BatchPlan, RankSampler, UnitRows
@@ -82,6 +83,8 @@ class SFTTrainer(Trainer):
         self.scorer, self.scored_every = scorer, scored_every
         self._scored_step, self._scores = progress.step, dict[str, float]()
         whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled or args.torch_compile)
+        if whole and hasattr(model, "peft_config"):
+            fuse_lora(model)
         self.head = head_of(model, chunked=whole and not args.ddp_find_unused_parameters)
         self.sampler = RankSampler(train.plan, self.args.process_index)
         self.stop_asked = False  # set by a signal on this rank
@@ -138,6 +141,15 @@ class SFTTrainer(Trainer):
         self._step_loss += summed.detach()
         share: torch.Tensor = summed * (self.args.world_size / max(1, self._step_targets))
         return share
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward pass of a micro batch; part by part where it comes in parts."""
+        parts = inputs.get("parts", [inputs])
+        total = torch.zeros((), device=self.args.device)
+        for part in parts[:-1]:
+            with self.accelerator.no_sync(model):  # ranks exchange gradients once
+                total += super().training_step(model, part, num_items_in_batch)
+        return total + super().training_step(model, parts[-1], num_items_in_batch)
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm: Any = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]

@@ -63,7 +63,6 @@ def test_in_chunks_the_loss_and_every_gradient_are_the_same(
         loss_value.backward()
         return loss_value.item(), [p.grad for p in copy.parameters() if p.grad is not None]
 
-    monkeypatch.setattr(loss, "CHUNKED_FROM", 1)
     called: list[int] = []
     chunks = loss.trained_token_loss
     monkeypatch.setattr(loss, "trained_token_loss", lambda *a, **k: called.append(1) or chunks(*a, **k, chunk=3))

@@ -270,7 +270,7 @@ def test_a_step_that_is_not_finite_is_refused_before_the_weights_move(
         output.register_hook(lambda gradient: gradient * float("inf"))
         return output
 
-    model.lm_head.register_forward_hook(spoil)
+    model.model.norm.register_forward_hook(spoil)
     with pytest.raises(UserError) as caught:
         training.run()
     message = caught.value.message
