@@ -156,8 +156,8 @@ def greedy(
             for number, token in zip(active, tokens.tolist(), strict=True):
                 if running[number]:
                     produced[number].append(token)
-                    ended = token in stop_ids or (watch is not None and watch(number, produced[number]))
-                    running[number] = not ended
+                    ended = watch is not None and watch(number, produced[number])
+                    running[number] = not ended and token not in stop_ids
             if not _anyone(any(running), decoder):
                 break
             ids_next = tokens[:, None]

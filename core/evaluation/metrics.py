@@ -9,7 +9,7 @@ from typing import Any
 
 from core.errors import DataError, RowError, UserError
 from core.evaluation.slices import Slices
-from core.evaluation.statistics import bootstrap, interval_of
+from core.evaluation.statistics import bootstrap, bootstrap_mean, interval_of
 from core.results import Generation, MetricResult, SliceResult
 from core.types import Item, MetricPlan, Options
 
@@ -114,8 +114,11 @@ def figure(
     if compared is None:
         return None, None, summary
     if metric.evaluator.summarise is None:
-        interval = interval_of([scores[key] for scores in present if key in scores], seed=seed)
-    elif _is_mean(present, key, summary[compared]):
+        values = [scores[key] for scores in present if key in scores]
+        # 0 and 1 are right and wrong only where the figure is a share
+        share = metric.evaluator.unit == "share"
+        interval = interval_of(values, seed=seed) if share else bootstrap_mean(values, seed=seed)
+    elif metric.evaluator.unit == "share" and _is_mean(present, key, summary[compared]):
         interval = interval_of([scores[key] for scores in present], seed=seed)
     else:
         interval = bootstrap(

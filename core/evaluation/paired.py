@@ -54,7 +54,7 @@ def compare(
     differences = [a - b for a, b in zip(first, second, strict=True)]
     if not _is_mean(metric, mine, first, places) or not _is_mean(metric, theirs, second, places):
         found = _of_summaries(metric, mine, theirs, places, seed, confidence)
-    elif is_binary([*first, *second]):
+    elif metric.evaluator.unit == "share" and is_binary([*first, *second]):
         found = _of_shares(first, second, confidence)
     else:
         found = _of_means(differences, seed, confidence)
