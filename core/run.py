@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from core.claim import held_output_dir
 from core.data import prepare
 from core.evaluation import AFTER, BEFORE, evaluate
 from core.hub import publish, refuse_upload
@@ -10,9 +14,13 @@ from core.lock import take_lock, write_lock
 from core.models import load_tokenizer, save_model
 from core.output import claim_output_dir, refuse_existing_run
 from core.processes import start_processes
+from core.repeats import train_again
 from core.report import write_report
-from core.results import RunReport
-from core.types import Plan
+from core.results import EvalReport, RunReport, TrainResult
+from core.types import Data, Plan
+
+if TYPE_CHECKING:
+    from core.types import Tokenizer
 
 
 def run(plan: Plan) -> RunReport:
@@ -23,9 +31,22 @@ def run(plan: Plan) -> RunReport:
     refuse_existing_run(plan)
     refuse_upload(plan)
     start_processes(plan)
-    tokenizer = load_tokenizer(plan)
-    used = take_lock(plan, tokenizer)
-    data = prepare(plan, tokenizer)
+    with held_output_dir(plan):
+        tokenizer = load_tokenizer(plan)
+        used = take_lock(plan, tokenizer)
+        data = prepare(plan, tokenizer)
+        before, trained, after = _train_and_score(plan, tokenizer, data, used)
+        with scored_later(plan):
+            repeats = train_again(plan, tokenizer, data, after)
+            report = write_report(plan, data, before, trained, after, repeats=repeats)
+        publish(plan)
+        return report
+
+
+def _train_and_score(
+    plan: Plan, tokenizer: Tokenizer, data: Data, used: Mapping[str, Any]
+) -> tuple[EvalReport, TrainResult, EvalReport]:
+    """The columns that need no training, the training, and the columns of what it made; no model outlives it."""
     model = plan.adapter.build(plan)
     claim_output_dir(plan)
     training = plan.trainer.prepare(plan, model, tokenizer, data)
@@ -33,9 +54,7 @@ def run(plan: Plan) -> RunReport:
     write_lock(plan, used)
     trained = training.run()
     save_model(plan, trained.model, tokenizer)
-    keep_training(plan, trained)
+    kept = keep_training(plan, trained)
     with scored_later(plan):
         after = evaluate(plan, trained.model, tokenizer, data, columns=AFTER)
-        report = write_report(plan, data, before, trained, after)
-    publish(plan)
-    return report
+    return before, kept, after
