@@ -1,7 +1,7 @@
 """The command line: picks the subcommand, and turns what went wrong into a message and an exit code.
 
-Exit codes: 0 done, 1 a bug (with its traceback), 2 something the user can put right, 130 interrupted; a run may end
-with a code of its own.
+Exit codes: 0 done, 1 a bug (with its traceback), 2 something the user can put right, 3 a gate that failed (or runs that
+differ, where that was the question), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ COMMANDS = (
     "eval",
     "compare",
     "check",
+    "plan",
     "data",
     "cache",
     "show",

@@ -33,6 +33,11 @@ def load_base(plan: Plan, *, quantized: Quantized = None, frozen: bool = False) 
     """
     from core.console import say
 
+    if plan.shape_for:
+        from core.models.shape import base_shape
+
+        shape: PreTrainedModel = base_shape(plan, quantized=quantized, frozen=frozen)
+        return shape
     config = load_config(plan)
     tokenizer, _ = read_tokenizer(plan)
     dtype, reason = weight_dtype(plan, frozen=frozen or quantized is not None)

@@ -22,8 +22,8 @@ def weight_dtype(plan: Plan, *, frozen: bool) -> tuple[torch.dtype, str]:
     import torch
 
     bf16, fp16 = plan.recipe["bf16"], plan.recipe["fp16"]
-    cuda = on_cuda()
-    bf16_works = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)
+    cuda = plan.shape_for == "cuda" if plan.shape_for else on_cuda()
+    bf16_works = not cuda or plan.shape_for is not None or torch.cuda.is_bf16_supported(including_emulation=False)
     if bf16 in (True, "full", "true"):
         if not bf16_works:
             raise RecipeError(

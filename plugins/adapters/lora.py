@@ -146,6 +146,7 @@ def _config(plan: Plan, model: PreTrainedModel) -> LoraConfig:
     from plugins.adapters.lora_targets import new_token_rows, target_modules
 
     recipe = plan.recipe
+    start = recipe["peft_init_lora_weights"]
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=recipe["lora_r"],
@@ -157,7 +158,7 @@ def _config(plan: Plan, model: PreTrainedModel) -> LoraConfig:
         fan_in_fan_out=bool(recipe["lora_fan_in_fan_out"]),
         use_rslora=bool(recipe["peft_use_rslora"]),
         use_dora=bool(recipe["peft_use_dora"]),
-        init_lora_weights=True if recipe["peft_init_lora_weights"] is None else recipe["peft_init_lora_weights"],
+        init_lora_weights=True if start is None or plan.shape_for else start,
         layers_to_transform=recipe["peft_layers_to_transform"],
         revision=recipe["revision_of_model"],
         trainable_token_indices=new_token_rows(plan, model),

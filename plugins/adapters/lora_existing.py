@@ -25,7 +25,7 @@ def load_existing(plan: Plan, model: PreTrainedModel) -> torch.nn.Module:
 
     Raises `UserError` where there is no LoRA adapter, `RecipeError` where the recipe sets another rank or scale.
     """
-    from peft import PeftConfig, PeftModel
+    from peft import PeftConfig, PeftModel, get_peft_model
 
     from core.console import say
     from core.models import explained, quiet
@@ -50,6 +50,10 @@ def load_existing(plan: Plan, model: PreTrainedModel) -> torch.nn.Module:
     ]
     if problems:
         raise RecipeError(problems)
+    if plan.shape_for:
+        config.init_lora_weights = True
+        shape: torch.nn.Module = get_peft_model(model, config)
+        return shape
     with explained("lora_model_dir", folder), quiet():
         wrapped: torch.nn.Module = PeftModel.from_pretrained(model, folder, is_trainable=True)
     say(f"going on from the adapter in {folder} (rank {config.r}, alpha {config.lora_alpha})")

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from core import Data, Plan, Problem, Trainer, Training, hookimpl, load_fragment
+from core import Data, Plan, Problem, Trainer, Training, Workload, hookimpl, load_fragment
 
 if TYPE_CHECKING:
     from core import Recipe
+
+
+def expected_work(plan: Plan, model: Any, data: Data, ranks: int) -> Workload:
+    """What training `plan` would compute, for the planner."""
+    from .workload import sft_workload
+
+    return sft_workload(plan, model, data, ranks)
 
 
 def prepare(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Training:
@@ -26,7 +33,8 @@ def recipe_keys() -> dict[str, Any]:
 @hookimpl
 def trainers() -> list[Trainer]:
     """The trainer `sft`."""
-    return [Trainer("sft", prepare, description="supervised fine-tuning: the mean loss over trained tokens")]
+    description = "supervised fine-tuning: the mean loss over trained tokens"
+    return [Trainer("sft", prepare, description=description, workload=expected_work)]
 
 
 @hookimpl

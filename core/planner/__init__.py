@@ -1,0 +1,7 @@
+"""What a run would take: parameters, memory, time; worked out from shapes alone, before a weight is loaded."""
+
+from __future__ import annotations
+
+from core.planner.layout import Layout, lay_out
+
+__all__ = ["Layout", "lay_out"]

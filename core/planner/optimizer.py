@@ -1,0 +1,42 @@
+"""What an optimizer keeps for each number that trains."""
+
+from __future__ import annotations
+
+STATES = 2  # moments of an Adam, which most of the offered optimizers are kin to
+EIGHT_BIT_SCALES = 8 / 256  # bytes a state of 8 bits needs beside itself: one float32 per 256, for each of two
+# states by what a name contains, the first that fits; those not named keep two
+KEPT = (
+    ("adafactor", 0.02),  # one number a row and one a column
+    ("adalomo", 0.02),
+    ("lomo", 0.0),
+    ("lion", 1.0),
+    ("muon", 1.0),
+    ("adagrad", 1.0),
+    ("rmsprop", 1.0),
+    ("sgd", 0.0),
+    ("ademamix", 3.0),
+    ("galore", 0.5),
+    ("apollo", 0.25),
+)
+
+
+def state_bytes(optimizer: str, trained: int, width: int, *, momentum: bool = False) -> float:
+    """Bytes that `optimizer` holds for `trained` numbers of `width` bytes each."""
+    states = next((count for part, count in KEPT if part in optimizer), float(STATES))
+    if "sgd" in optimizer and momentum:
+        states = 1.0
+    if "8bit" in optimizer:
+        return trained * states * (1 + EIGHT_BIT_SCALES / 2)
+    if "4bit" in optimizer:
+        return trained * states * (0.5 + EIGHT_BIT_SCALES)
+    if "fp8" in optimizer:
+        return trained * states
+    return trained * states * width
+
+
+def step_bytes(optimizer: str, trained: float, largest: float, *, cuda: bool) -> float:
+    """Bytes that the update itself takes for a moment. trained: bytes of all that trains; largest: of one tensor."""
+    if "fused" in optimizer or "8bit" in optimizer or "4bit" in optimizer:
+        return 0.0
+    # without a fused kernel, CUDA works on all tensors at once and the CPU on one after the other
+    return trained if cuda else 2 * largest

@@ -1,0 +1,107 @@
+"""Plans of tiny models against what those models really hold, and of large ones against arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.models import parameter_counts
+from core.planner import lay_out
+from core.planner.device import GIB
+from core.processes import start_processes
+from core.types import Plan
+
+Make = Callable[..., Plan]
+
+
+@pytest.mark.parametrize("values", [{}, {"adapter": "lora", "lora_target_linear": True}, {"adapter": "qlora"}])
+def test_parameters_are_those_of_the_real_model(make: Make, tiny_model: Path, values: dict[str, Any]) -> None:
+    plan = make(tiny_model, **values)
+    (own, *others) = lay_out(plan).estimates
+    start_processes(plan)
+    assert (own.trained, own.total) == parameter_counts(plan.adapter.build(plan))
+    assert own.own
+    assert {own.name, *(other.name for other in others)} == {"full", "lora", "qlora"}
+    assert own.fits
+
+
+def test_weights_gradients_and_optimizer_of_full_tuning(make: Make, tiny_model: Path) -> None:
+    own = lay_out(make(tiny_model)).estimates[0]
+    assert own.parts["weights"] == pytest.approx(4 * own.total, rel=0.01)
+    assert own.parts["gradients"] == 4 * own.total
+    assert own.parts["optimizer"] == 8 * own.total
+
+
+def test_a_larger_micro_batch_longer_rows_and_no_checkpointing_take_more(make: Make, tiny_model: Path) -> None:
+    def activations(**values: Any) -> float:
+        base = {"micro_batch_size": 4, "share_prefixes": False}
+        return lay_out(make(tiny_model, **{**base, **values})).estimates[0].parts["activations"]
+
+    plain = activations()
+    assert activations(micro_batch_size=8) > 1.8 * plain
+    assert activations(micro_batch_size=8, gradient_checkpointing=True) < 1.5 * plain
+    assert activations(sequence_len=64, pad_to_sequence_len=True) < activations(pad_to_sequence_len=True) / 8
+
+
+def test_8b_lora_in_bfloat16(make: Make) -> None:
+    """8.03e9 weights of 2 bytes; r=16 on all linear layers: 41.9 million numbers, 0.52 %."""
+    plan = make("8b", adapter="lora", lora_r=16, lora_target_linear=True, micro_batch_size=1, sequence_len=2048)
+    own = lay_out(plan, gpu_memory=80).estimates[0]
+    assert own.trained == 41_943_040
+    assert own.total - own.trained == 8_030_261_248
+    assert own.weights_dtype == "bfloat16"
+    assert own.trained_dtype == "float32"
+    assert own.parts["weights"] == pytest.approx(2 * 8_030_261_248 + 4 * 41_943_040, rel=1e-3)
+    assert own.parts["optimizer"] == 8 * 41_943_040
+    # a layer keeps at most some 50 values of its width per token; nothing of [length, vocabulary] is held
+    assert 10 * GIB < own.parts["activations"] < 26 * GIB
+    assert own.parts["logits"] < 0.5 * GIB
+    assert own.fits
+
+
+def test_70b_qlora_at_2k_tokens_with_checkpointing(make: Make) -> None:
+    """68.5e9 packed weights at 0.516 bytes and two embeddings of 1.05e9 in bfloat16: 36.8 GiB of weights."""
+    plan = make(
+        "70b",
+        adapter="qlora",
+        lora_r=16,
+        lora_target_linear=True,
+        micro_batch_size=1,
+        sequence_len=2048,
+        gradient_checkpointing=True,
+    )
+    layout = lay_out(plan, gpu_memory=48)
+    own = layout.estimates[0]
+    assert own.trained == 207_093_760
+    assert own.total - own.trained == 70_553_706_496
+    assert 36 * GIB < own.parts["weights"] < 39 * GIB
+    assert own.peak < 46 * GIB
+    assert own.fits
+    full = next(estimate for estimate in layout.estimates if estimate.name == "full")
+    assert not full.fits
+
+
+def test_what_does_not_fit_is_told_what_would(make: Make) -> None:
+    plan = make("8b", adapter="lora", lora_target_linear=True, micro_batch_size=8, sequence_len=2048)
+    layout = lay_out(plan, gpu_memory=24)
+    assert not layout.estimates[0].fits
+    assert layout.advice
+    for advice in layout.advice:
+        assert advice.peak < 24 * GIB
+    assert any(advice.same for advice in layout.advice)
+    text = "\n".join(layout.lines())
+    assert "NO" in text
+    assert "gradient_checkpointing: true" in text
+
+
+def test_ranks_share_by_strategy(make: Make) -> None:
+    plan = make("8b", micro_batch_size=1, sequence_len=2048, gradient_checkpointing=True)
+    peaks = {
+        strategy: lay_out(plan, gpu_memory=80, ranks=8, strategy=strategy).estimates[0].peak
+        for strategy in ("ddp", "fsdp", "zero3")
+    }
+    assert peaks["fsdp"] < peaks["ddp"] / 2
+    assert peaks["zero3"] < peaks["ddp"] / 2

@@ -1,0 +1,63 @@
+"""The account of meta tensors against what real ones take."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+
+from core.planner.ledger import ACTIVATIONS, GRADIENTS, LOGITS, Ledger, StandIns
+from core.planner.step import StepMemory
+
+FLOAT = 4
+
+
+def test_tensors_count_while_they_live() -> None:
+    with Ledger(vocabulary=7) as ledger:
+        first = torch.empty(10, 10, device="meta")
+        second = first * 2
+        view = second.t()
+        assert ledger.now[ACTIVATIONS] == 200 * FLOAT
+        del second, view
+        gc.collect()
+        assert ledger.now[ACTIVATIONS] == 100 * FLOAT
+        torch.empty(3, 7, device="meta")
+    assert ledger.peak == 200 * FLOAT
+    assert ledger.highest[LOGITS] == 21 * FLOAT
+
+
+def test_weights_are_left_out_and_gradients_told_apart() -> None:
+    layer = torch.nn.Linear(8, 5, bias=False, device="meta")
+    ledger = Ledger(vocabulary=1000)
+    ledger.ignore(layer.parameters())
+    layer.weight.register_post_accumulate_grad_hook(lambda seen: ledger.relabel(seen.grad, GRADIENTS))
+    with ledger:
+        layer(torch.empty(3, 8, device="meta")).sum().backward()
+    assert ledger.now[GRADIENTS] == 40 * FLOAT
+
+
+def test_a_fused_attention_keeps_no_scores() -> None:
+    query = torch.empty(1, 2, 50, 4, device="meta", requires_grad=True)
+    with Ledger(vocabulary=1000) as ledger, StandIns(None):
+        out = torch.nn.functional.scaled_dot_product_attention(query, query, query, is_causal=True)
+        assert ledger.peak < 2 * 50 * 50 * FLOAT  # what the scores alone would take
+        out.sum().backward()
+    assert out.shape == query.shape
+
+
+def test_products_are_cast_under_autocast_and_weights_once() -> None:
+    layer = torch.nn.Linear(16, 16, bias=False, device="meta")
+    ledger = Ledger(vocabulary=1000)
+    ledger.ignore(layer.parameters())
+    with ledger, StandIns(torch.bfloat16):
+        out = layer(layer(torch.empty(4, 16, device="meta")))
+    assert out.dtype == torch.bfloat16
+    assert ledger.now[ACTIVATIONS] < 2 * 256 * 2 + 4 * 4 * 16 * FLOAT  # one copy of the weight, not two
+
+
+def test_layers_that_were_not_walked_are_on_the_line_through_those_that_were() -> None:
+    few, more = StepMemory(10, 1, 2, 20), StepMemory(18, 1, 4, 36)
+    assert few.plus_layers(more, 9) == StepMemory(saved=82, logits=1, gradients=20, peak=164)
+    with pytest.raises(AttributeError):
+        few.peak = 1.0  # type: ignore[misc]
