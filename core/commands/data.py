@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to look at, and where to write it."""
     parser.add_argument("target", metavar="RECIPE", type=Path, help="a recipe, or a data file or folder without one")
     add_overrides(parser)
+    parser.add_argument(
+        "--part",
+        choices=("train", "validation", "evaluation"),
+        default="train",
+        help="the part of the data that the options below look at (default train)",
+    )
     parser.add_argument("--row", metavar="N", help="show row N (from 1), or the row at a place such as train.jsonl:12")
     parser.add_argument("--grep", metavar="TEXT", help="show examples that hold TEXT, in upper or lower case")
     parser.add_argument("--longest", action="store_true", help="show the longest examples")
@@ -49,9 +55,9 @@ def execute(args: argparse.Namespace) -> int:
         return 0
     plan = _plan_of(args)
 
-    from core.audit import audit, audit_lines, refuse_errors
+    from core.audit import Audit, audit_lines, refuse_errors
     from core.data.chat_templates import adopt_chat_template
-    from core.data.prepare import gather, stats_of
+    from core.data.prepare import gather, limits_of, stats_of
     from core.data.summary import lines_about
     from core.models import load_tokenizer
 
@@ -62,9 +68,10 @@ def execute(args: argparse.Namespace) -> int:
         raise
     adopt_chat_template(plan, tokenizer)
     with tempfile.TemporaryDirectory(prefix="tunesmith-data-") as folder:
-        gathered = gather(plan, tokenizer, Path(folder))
+        checks = Audit(plan.checks, tokenizer, limits_of(plan).sequence_len)
+        gathered = gather(plan, tokenizer, Path(folder), checks.see)
         facts = gathered.facts(tokenizer)
-        report = audit(plan.checks, facts)
+        report = checks.report(facts)
         print("\n".join([*lines_about(stats_of(gathered, report), plan.recipe), *audit_lines(report)]))
         _show(args, facts, tokenizer)
         _write(args, facts, report, plan, tokenizer)
@@ -94,16 +101,19 @@ def _plan_of(args: argparse.Namespace) -> Plan:
 
 
 def _show(args: argparse.Namespace, facts: DataFacts, tokenizer: Tokenizer) -> None:
-    from core.preview.choose import choose
+    from core.preview.choose import choose, part_of
     from core.preview.pieces import pieces_of, special_texts
     from core.preview.terminal import head_of, painted
 
     if args.samples == 0:
         return
-    examples = choose(facts.train, row=args.row, grep=args.grep, longest=args.longest, samples=args.samples)
+    examples = choose(
+        part_of(facts, args.part), row=args.row, grep=args.grep, longest=args.longest, samples=args.samples
+    )
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     special = special_texts(tokenizer)
-    print(f"\ntrained text is {'green' if colour else 'in ⟦brackets⟧'}:")
+    of = f"{args.part}; " if args.part != "train" else ""
+    print(f"\n{of}trained text is {'green' if colour else 'in ⟦brackets⟧'}:")
     for example in examples:
         print(f"\n── {head_of(example)}")
         print(painted(pieces_of(example, tokenizer, special), colour=colour))
@@ -111,9 +121,10 @@ def _show(args: argparse.Namespace, facts: DataFacts, tokenizer: Tokenizer) -> N
 
 def _write(args: argparse.Namespace, facts: DataFacts, report: AuditReport, plan: Plan, tokenizer: Tokenizer) -> None:
     if args.dump is not None:
+        from core.preview.choose import part_of
         from core.preview.dump import write_dump
 
-        count = write_dump(args.dump, facts.train)
+        count = write_dump(args.dump, part_of(facts, args.part))
         print(f"\nwrote {count:,} examples to {args.dump}")
     if args.html is not None:
         from core.preview.page import write_page

@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.audit import CheckedExample
+from core.audit import CheckedExample, DataFacts
 from core.errors import UserError
 
 SAMPLES = 3
+PARTS = ("train", "validation", "evaluation")
+
+
+def facts_by_part(facts: DataFacts) -> dict[str, Sequence[CheckedExample]]:
+    """The examples of each part of the data, by the names that users know."""
+    return dict(zip(PARTS, (facts.train, facts.validation, facts.test), strict=True))
+
+
+def part_of(facts: DataFacts, name: str) -> Sequence[CheckedExample]:
+    """The examples of one part. Raises `UserError` where the recipe has none."""
+    parts = facts_by_part(facts)
+    if not parts[name]:
+        there = ", ".join(f"{other} ({len(examples):,})" for other, examples in parts.items() if examples)
+        help = (
+            "val_set_size is split off when a run starts: its examples are in train" if name == "validation" else None
+        )
+        raise UserError(f"the recipe names no data for {name}; it has: {there}", help=help or "name them in the recipe")
+    return parts[name]
 
 
 def choose(

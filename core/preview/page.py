@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.audit import AuditReport, CheckedExample, DataFacts
 from core.data.tokenise import IGNORED
+from core.preview.choose import facts_by_part
 from core.preview.histogram import histogram
 from core.preview.pieces import pieces_of, special_texts
 from core.preview.terminal import head_of
@@ -18,7 +19,7 @@ from core.preview.terminal import head_of
 if TYPE_CHECKING:
     from core.types import Tokenizer
 
-SHOWN = 300  # examples on the page: those with problems first, the rest from everywhere
+TOKENS = 1_000_000  # on the page, about 10 MB: examples with problems first, the rest from everywhere
 LINKED = 20  # places linked per finding
 PLAIN, TRAINED, SPECIAL = 0, 1, 2
 
@@ -41,8 +42,10 @@ def data_page(facts: DataFacts, report: AuditReport, title: str, tokenizer: Toke
             problems.setdefault(place, []).append(entry.check)
     chosen = _chosen(facts, problems, hidden)
     special = special_texts(tokenizer)
-    rows = [_row(example, problems, tokenizer, special) for example in chosen]
-    on_page = {example.place: index for index, example in reversed(list(enumerate(chosen)))}
+    known: dict[int, str] = {}
+    rows = [_row(part, example, problems, tokenizer, special, known) for part, example in chosen]
+    on_page = {example.place: index for index, (_, example) in reversed(list(enumerate(chosen)))}
+    parts = {name: len(examples) for name, examples in facts_by_part(facts).items() if examples}
     lengths = [float(example.length) for example in facts.train]
     shares = [float((e.labels != IGNORED).mean()) for e in facts.train if len(e.labels)]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -66,25 +69,50 @@ def data_page(facts: DataFacts, report: AuditReport, title: str, tokenizer: Toke
         figures=_figures(facts),
         lengths=histogram(lengths, title="tokens per training example"),
         shares=histogram(shares, title="share of tokens that are trained", form="{:.0%}", top=1.0),
-        embedded=_embedded({"rows": rows, "total": len(facts.train)}),
+        parts=list(parts),
+        embedded=_embedded({"rows": rows, "totals": parts}),
     )
 
 
-def _chosen(facts: DataFacts, problems: Iterable[str], hidden: set[str]) -> list[CheckedExample]:
+def _chosen(facts: DataFacts, problems: Iterable[str], hidden: set[str]) -> list[tuple[str, CheckedExample]]:
+    """(part, example) of what is on the page: all that there is room for, in the order of the data, problems first."""
     wanted = set(problems) - hidden
-    odd = [example for example in facts.every() if example.place in wanted][:SHOWN]
-    rest = [example for example in facts.train if example.place not in wanted | hidden]
-    room = SHOWN - len(odd)
-    return odd + (rest[:: max(1, len(rest) // room)][:room] if room else [])
+    odd, lengths = [], []
+    for name, examples in facts_by_part(facts).items():
+        for example in examples:
+            if example.place in wanted:
+                odd.append((name, example))
+            elif example.place not in hidden:
+                lengths.append(len(example.input_ids))
+    room = TOKENS - sum(len(example.input_ids) for _, example in odd)
+    step = max(1, -(-sum(lengths) // room)) if room > 0 else len(lengths) + 1
+    rest, number = [], 0
+    for name, examples in facts_by_part(facts).items():
+        for example in examples:
+            if example.place in wanted | hidden:
+                continue
+            if number % step == 0 and step <= len(lengths):
+                rest.append((name, example))
+            number += 1
+    return odd + rest
 
 
-def _row(example: CheckedExample, problems: dict[str, list[str]], tokenizer: Tokenizer, special: Any) -> dict[str, Any]:
-    pieces = pieces_of(example, tokenizer, special)
+def _row(
+    part: str,
+    example: CheckedExample,
+    problems: dict[str, list[str]],
+    tokenizer: Tokenizer,
+    special: Any,
+    known: dict[int, str],
+) -> dict[str, Any]:
+    pieces = pieces_of(example, tokenizer, special, known)
     return {
+        "part": part,
         "place": example.place,
         "head": head_of(example),
         "problems": problems.get(example.place, []),
-        "pieces": [[piece.text, TRAINED * piece.trained + SPECIAL * piece.special] for piece in pieces],
+        "texts": [piece.text for piece in pieces],
+        "marks": "".join(str(TRAINED * piece.trained + SPECIAL * piece.special) for piece in pieces),
     }
 
 

@@ -31,8 +31,14 @@ def special_texts(tokenizer: Tokenizer) -> Mapping[int, str]:
     return {**added, **dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))}
 
 
-def pieces_of(example: CheckedExample, tokenizer: Tokenizer, special: Mapping[int, str]) -> list[Piece]:
-    """The pieces of `example`; together they are its text, and what the tokenizer put around it."""
+def pieces_of(
+    example: CheckedExample, tokenizer: Tokenizer, special: Mapping[int, str], known: dict[int, str] | None = None
+) -> list[Piece]:
+    """The pieces of `example`; together they are its text, and what the tokenizer put around it.
+
+    known: the texts of single tokens, to be filled and handed in again: decoding them anew takes most of the time.
+    """
+    known = {} if known is None else known
     ids = example.input_ids.tolist()
     trained = (example.labels != IGNORED).tolist()
     pieces = []
@@ -43,7 +49,9 @@ def pieces_of(example: CheckedExample, tokenizer: Tokenizer, special: Mapping[in
             at += 1
             continue
         end = at + 1
-        text = _decoded(ids[at:end], tokenizer)
+        text = known.get(ids[at], "")
+        if not text:
+            text = known[ids[at]] = _decoded(ids[at:end], tokenizer)
         # a character of several tokens cannot be shown in parts
         while text.endswith(UNFINISHED) and end < len(ids) and end - at < LONGEST_CHARACTER and ids[end] not in special:
             end += 1

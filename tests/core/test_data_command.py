@@ -50,6 +50,22 @@ def test_what_stops_a_run_is_said_last(here: Path, tiny_model: Path, capsys: Cap
     assert "warning: leakage: 2 of 2 evaluation items" in capsys.readouterr().out
 
 
+def test_the_evaluation_set_can_be_looked_at(here: Path, tiny_model: Path, capsys: Captured) -> None:
+    values = {"evaluation": {"datasets": [{"path": "test.jsonl", "type": "alpaca"}]}}
+    held_out = [{"instruction": f"Is {n} odd?", "input": "", "output": "no"} for n in (100, 102)]
+    recipe = write_tiny_recipe(here, tiny_model, values, held_out=held_out)
+    assert data(recipe, "--part", "evaluation", "--grep", "102", "--dump", "out.jsonl") == 0
+    out = capsys.readouterr().out
+    assert "evaluation; trained text is in ⟦brackets⟧" in out
+    assert "── test.jsonl:2 (row 2): " in out
+    records = [json.loads(line) for line in (here / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [record["place"] for record in records] == ["test.jsonl:1", "test.jsonl:2"]
+    assert data(recipe, "--part", "validation") == 2
+    error = capsys.readouterr().err
+    assert "the recipe names no data for validation; it has: train (12), evaluation (2)" in error
+    assert "help: val_set_size is split off when a run starts" in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -122,24 +122,61 @@ def test_the_page_is_self_contained_and_its_data_cannot_break_out(tokenizer: Any
 
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")
 @pytest.mark.parametrize(
-    ("width", "hash", "click", "expected"), [(1200, "", "all", 25), (400, "", "problems", 2), (400, "#row-38", "", 39)]
+    ("width", "hash", "click", "expected"), [(1200, "", "all", 25), (400, "", "problems", 2), (400, "#row-38", "", 14)]
 )
 def test_the_page_works_in_a_browser(
     tmp_path: Path, facts: DataFacts, tokenizer: Any, width: int, hash: str, click: str, expected: int
 ) -> None:
     page = data_page(facts, report_on(facts), "recipe.yml", tokenizer)
-    script = f"<script>document.querySelector('[data-filter={click}]').click()</script></body>"
+    script = f"document.querySelector('[data-filter={click}]').click()" if click else ""
+    dom = in_browser(tmp_path, page, script, width=width, hash=hash)
+    assert dom.count("<article") == expected
+    assert 'class="piece t s"' in dom
+    assert ('id="row-38"' in dom) == (hash == "#row-38")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+def test_thousands_of_examples_are_turned_over_page_by_page(tmp_path: Path, tokenizer: Any) -> None:
+    rows = [{"instruction": f"Say {n}.", "input": "", "output": f"number {n}"} for n in range(3000)]
+    format = load_host().formats["alpaca"]
+    facts = make_facts(rows, tokenizer=tokenizer, format=format, test=rows[:30])
+    page = data_page(facts, report_on(facts), "recipe.yml", tokenizer)
+    turn = "document.querySelector(\"[data-step='1']\").click();"
+    dom = in_browser(tmp_path, page, 2 * turn)
+    assert dom.count("<article") == 25
+    assert "page 3 of 122" in dom
+    assert "3,029 of the 3,029 examples on this page; 3,000 in train, 30 in evaluation" in dom
+    assert 'id="row-50"' in dom
+    dom = in_browser(tmp_path, page, "document.querySelector('[data-filter=evaluation]').click();" + turn)
+    assert dom.count("<article") == 5
+    assert "page 2 of 2" in dom
+    assert "test.jsonl:30 (row 30)" in dom
+
+
+def test_a_page_has_room_for_some_of_very_many(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.preview.page.TOKENS", 2_000)
+    facts = make_facts(ROWS, tokenizer=tokenizer, format=load_host().formats["alpaca"])
+    page = data_page(facts, report_on(facts), "recipe.yml", tokenizer)
+    embedded = re.search(r'id="data">(.*?)</script>', page, re.S)
+    assert embedded is not None
+    shown = json.loads(embedded.group(1))
+    assert 2 <= len(shown["rows"]) < 40
+    assert shown["totals"] == {"train": 40}
+    assert [row["place"] for row in shown["rows"]][:2] == ["train.jsonl:5", "train.jsonl:30"]
+
+
+def in_browser(tmp_path: Path, page: str, script: str, *, width: int = 1200, hash: str = "") -> str:
+    """The page as the browser has it after `script`; nothing may be complained of."""
     path = tmp_path / "data.html"
-    path.write_text(page.replace("</body>", script) if click else page, encoding="utf-8")
+    path.write_text(page.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     flags += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--dump-dom"]
     flags += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"]
     result = subprocess.run(
         [str(BROWSER), *flags, path.as_uri() + hash], capture_output=True, text=True, timeout=120, check=True
     )
-    assert result.stdout.count("<article") == expected
-    assert 'class="piece t s"' in result.stdout
     assert "CONSOLE" not in result.stderr, result.stderr
+    return result.stdout
 
 
 @pytest.mark.parametrize(
