@@ -25,13 +25,16 @@ class Progress:
     """What training has reached, kept up to date while it goes on.
 
     losses: mean loss per trained token of every optimizer step. tokens: trained tokens seen. seconds: spent so far.
-    setup: facts of the batch plan that must stay as they are to go on.
+    setup: facts of the batch plan that must stay as they are to go on. earlier_seconds: how long the processes of this
+    run lasted that came before this one, each up to the checkpoint it left. peak_bytes: the most memory that any took.
     """
 
     losses: list[float] = field(default_factory=list)
     tokens: int = 0
     seconds: float = 0.0
     setup: Mapping[str, Any] = field(default_factory=dict)
+    earlier_seconds: float = 0.0
+    peak_bytes: int = 0
 
     @property
     def step(self) -> int:
@@ -95,39 +98,43 @@ def refuse_other_setup(progress: Progress, setup: Mapping[str, Any], checkpoint:
 
 
 @contextmanager
-def new_checkpoint(folder: Path) -> Iterator[Path]:
+def new_checkpoint(folder: Path, *, alone: bool = False) -> Iterator[Path]:
     """A folder to write a checkpoint into, on every rank; it becomes `folder` in one move once all ranks are done.
 
-    Raises `UserError` on every rank where the disk is full or writing fails on any; nothing half-written stays then.
+    alone: only this rank writes, and no other is waited for. Raises `UserError` on every rank where the disk is full or
+    writing fails on any; nothing half-written stays then.
     """
     partial = folder.with_name(f".partial-{folder.name}")
     failure: list[str] = []
     try:
-        if is_main():
+        if alone or is_main():
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-        barrier()
+        if not alone:
+            barrier()
         yield partial
     except Exception as error:
         if not _is_write_failure(error):
             raise
         failure.append(_reason(error))
-    failures = gather_objects(failure)
-    if not failures and is_main():
+    gathered = list if alone else gather_objects
+    failures = gathered(failure)
+    if not failures and (alone or is_main()):
         try:
             _move_into_place(partial, folder)
         except OSError as error:
             failure.append(_reason(error))
-    failures = failures or gather_objects(failure)
+    failures = failures or gathered(failure)
     if failures:
         free = _free(folder)
-        if is_main():
+        if alone or is_main():
             shutil.rmtree(partial, ignore_errors=True)
         raise UserError(
             f"checkpoint {str(folder)!r} cannot be written: {failures[0]} ({free} free)",
             help="make room (save_total_limit keeps fewer checkpoints) and resume; earlier checkpoints are untouched",
         )
-    barrier()
+    if not alone:
+        barrier()
 
 
 def _move_into_place(partial: Path, folder: Path) -> None:

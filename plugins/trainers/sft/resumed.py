@@ -1,0 +1,91 @@
+"""Whether a checkpoint fits the model that the recipe makes now: asked before anything is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from core import Problem, RecipeError
+
+ADAPTER_CONFIG = "adapter_config.json"
+# what decides the shapes and the scale of an adapter, as peft names it -> the recipe's key
+SETTINGS = {
+    "peft_type": "adapter",
+    "r": "lora_r",
+    "lora_alpha": "lora_alpha",
+    "target_modules": "lora_target_modules",
+    "target_parameters": "lora_target_parameters",
+    "modules_to_save": "lora_modules_to_save",
+    "layers_to_transform": "peft_layers_to_transform",
+    "use_rslora": "peft_use_rslora",
+    "use_dora": "peft_use_dora",
+}
+HELP = "go on with what the checkpoint was trained with, or start anew with --overwrite"
+
+
+def refuse_other_model(model: Any, checkpoint: Path) -> None:
+    """Raise `RecipeError` where the adapter or the weights in `checkpoint` are not those of `model`, with both values."""
+    configs = getattr(model, "peft_config", None)
+    saved = checkpoint / ADAPTER_CONFIG
+    if saved.is_file() != (configs is not None):
+        kinds = ("an adapter", "a whole model")
+        held, made = kinds if saved.is_file() else kinds[::-1]
+        problems = [_problem("adapter", f"{str(checkpoint)!r} holds {held}, and the recipe trains {made}")]
+    elif configs is not None:
+        config = configs.get("default") or next(iter(configs.values()))
+        before = json.loads(saved.read_text(encoding="utf-8"))
+        problems = list(_settings(before, config.to_dict(), checkpoint))
+    else:
+        problems = []
+    problems = problems or list(_shapes(model, checkpoint))
+    if problems:
+        raise RecipeError(problems)
+
+
+def _settings(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> Iterator[Problem]:
+    for name, key in SETTINGS.items():
+        was, is_ = _plain(before.get(name)), _plain(now.get(name))
+        if name in before and name in now and was != is_:
+            message = f"{str(checkpoint)!r} was trained with {key} {_shown(was)}, the recipe says {_shown(is_)}"
+            yield _problem(key, message)
+
+
+def _shapes(model: Any, checkpoint: Path) -> Iterator[Problem]:
+    """The first tensor of another shape, for what no setting explains."""
+    own = {_saved_name(name): tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    packed = {_saved_name(name) for name, parameter in model.named_parameters() if hasattr(parameter, "quant_state")}
+    for name, shape in _saved_shapes(checkpoint):
+        if name in own and name not in packed and 0 not in own[name] and own[name] != shape:
+            message = f"{str(checkpoint)!r} has {name} in the shape {shape}, the model of this recipe in {own[name]}"
+            yield _problem("base_model", message)
+            return
+
+
+def _saved_shapes(checkpoint: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    from safetensors import safe_open
+
+    for file in sorted(checkpoint.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  no map
+                yield name, tuple(tensors.get_slice(name).get_shape())
+
+
+def _saved_name(name: str) -> str:
+    """A parameter's name as peft writes it: without the name of the adapter."""
+    return name.replace(".modules_to_save.default", "").replace(".default", "")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple, set)):
+        return sorted(map(str, value))
+    return value or None if value is not False else None
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else "nothing" if value is None else str(value)
+
+
+def _problem(key: str, message: str) -> Problem:
+    return Problem(message, key=(key,), at="value", help=HELP)

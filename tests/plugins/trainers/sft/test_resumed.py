@@ -1,0 +1,98 @@
+"""A checkpoint of another model is refused before anything is written; a resumed run counts all of its processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+
+from core import RecipeError
+from core.testing.recipes import write_tiny_recipe
+from plugins.trainers.sft.resumed import refuse_other_model
+from tests.core.lock.conftest import tunesmith
+
+LORA = {"adapter": "lora", "lora_r": 4, "lora_alpha": 8, "save_steps": 2, "max_steps": 2}
+
+
+def lora(folder: Path, **settings: Any) -> Any:
+    base = AutoModelForCausalLM.from_pretrained(folder)
+    config = LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], **settings})
+    return get_peft_model(base, config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "said"),
+    [
+        ({}, None, ""),
+        ({"r": 8}, "lora_r", "lora_r 4, the recipe says 8"),
+        ({"lora_alpha": 16}, "lora_alpha", "lora_alpha 8, the recipe says 16"),
+        ({"target_modules": ["q_proj"]}, "lora_target_modules", "q_proj, v_proj, the recipe says q_proj"),
+        ({"use_dora": True}, "peft_use_dora", "peft_use_dora nothing, the recipe says True"),
+    ],
+)
+def test_an_adapter_of_other_settings_is_refused_with_both_values(
+    tiny_model: Path, tmp_path: Path, settings: dict[str, Any], key: str | None, said: str
+) -> None:
+    lora(tiny_model).save_pretrained(tmp_path)
+    model = lora(tiny_model, **settings)
+    if key is None:
+        refuse_other_model(model, tmp_path)
+        return
+    with pytest.raises(RecipeError) as raised:
+        refuse_other_model(model, tmp_path)
+    (problem,) = raised.value.problems
+    assert problem.key == (key,)
+    assert said in problem.message
+    assert "--overwrite" in (problem.help or "")
+
+
+def test_weights_of_another_shape_and_another_kind_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model.save_pretrained(tmp_path / "whole")
+    refuse_other_model(model, tmp_path / "whole")
+    with pytest.raises(RecipeError, match="holds a whole model, and the recipe trains an adapter"):
+        refuse_other_model(lora(tiny_model), tmp_path / "whole")
+    lora(tiny_model).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(RecipeError, match="holds an adapter, and the recipe trains a whole model"):
+        refuse_other_model(model, tmp_path / "adapter")
+    (tmp_path / "other").mkdir()
+    save_file({"model.norm.weight": torch.zeros(3)}, tmp_path / "other" / "model.safetensors")
+    with pytest.raises(RecipeError, match=r"has model\.norm\.weight in the shape \(3,\), the model of this recipe in"):
+        refuse_other_model(model, tmp_path / "other")
+
+
+@pytest.mark.slow
+def test_a_refused_resume_changes_no_file_and_a_right_one_counts_all_processes(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    recipe = write_tiny_recipe(tmp_path, tiny_model, LORA)
+    assert tunesmith("run", recipe).returncode == 0
+    first = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert first["train"]["earlier_seconds"] == 0
+    before = contents(tmp_path / "out")
+    refused = tunesmith("run", recipe, "--resume", "--set", "lora_r=8", "--set", "max_steps=3")
+    assert refused.returncode == 2, refused.stderr
+    assert "was trained with lora_r 4, the recipe says 8" in refused.stderr
+    assert "--set lora_r=8" in refused.stderr or "lora_r=8" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert contents(tmp_path / "out") == before
+    resumed = tunesmith("run", recipe, "--resume", "--set", "max_steps=3")
+    assert resumed.returncode == 0, resumed.stderr
+    second = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert 0 < second["train"]["earlier_seconds"] < second["seconds"]
+    progress = json.loads((tmp_path / "out" / "checkpoint-2" / "tunesmith_progress.json").read_text())
+    assert second["memory"]["peak_bytes"] >= progress["peak_bytes"] > 0
+    assert second["train"]["earlier_seconds"] == progress["earlier_seconds"]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    found = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.rglob("*") if file.is_file()}
+    assert found
+    return found
