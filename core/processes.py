@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -104,6 +105,13 @@ def gather_objects(objects: list[Element]) -> list[Element]:
     parts: list[list[Element]] = [[] for _ in range(state.num_processes)]
     torch.distributed.all_gather_object(parts, list(objects))
     return [element for part in parts for element in part]
+
+
+def process_seconds() -> float:
+    """Wall time since this process began, imports included: what the user waited."""
+    import psutil
+
+    return max(0.0, time.time() - float(psutil.Process().create_time()))
 
 
 def device_name() -> str:

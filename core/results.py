@@ -16,7 +16,8 @@ class TrainResult:
     """What training did. losses: mean loss per trained token of each logged step, in nats. tokens: trained tokens seen.
     history: the logged records (step, loss, learning_rate, ...). stopped: None, or why training ended early.
     generation: the sample scored by generation meanwhile, if any; its figures stand in the history as `eval_<metric>`.
-    best: what chose the checkpoint (metric, value, step), where the best one was loaded at the end."""
+    best: what chose the checkpoint (metric, value, step), where the best one was loaded at the end.
+    earlier_seconds: what the processes lasted that a resumed run goes on from; seconds and peak_bytes cover them."""
 
     model: Module
     losses: Sequence[float]
@@ -30,6 +31,7 @@ class TrainResult:
     stopped: str | None = None
     generation: Mapping[str, Any] | None = None
     best: Mapping[str, Any] | None = None
+    earlier_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def run_values(
             "seconds": trained.seconds,
             "tokens": trained.tokens,
             "stopped": trained.stopped,
+            "earlier_seconds": trained.earlier_seconds,
             "history": [dict(record) for record in trained.history],
         },
         "memory": {"peak_bytes": trained.peak_bytes},

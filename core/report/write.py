@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.processes import process_seconds
 from core.report.card import model_card
 from core.report.page import report_page
 from core.report.table import say_table
@@ -49,7 +49,7 @@ def write_report(
         environment=facts(),
         **judge(plan, report, data.test, gates),
         baselines=baselines(data.test) or {},
-        seconds=_seconds_since_start(),
+        seconds=process_seconds() + trained.earlier_seconds,
         gates=gates,
         scored=scored,
     )
@@ -117,10 +117,3 @@ def _write(path: Path, text: str) -> None:
             f"{str(path)!r} cannot be written: {(error.strerror or str(error)).lower()}",
             help="the tuned model is saved; make room there, then score it again with --resume",
         ) from error
-
-
-def _seconds_since_start() -> float:
-    """Wall time since this process began, imports included: what the user waited."""
-    import psutil
-
-    return time.time() - float(psutil.Process().create_time())

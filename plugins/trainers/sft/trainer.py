@@ -20,7 +20,8 @@ from transformers.trainer_utils import rotate_checkpoints
 from core import UserError
 from core.evaluation.during import SampleScorer
 from core.kernels import fuse_lora
-from core.processes import is_main
+from core.memory import PeakMemory
+from core.processes import is_main, process_seconds
 
 from .batches import BatchPlan, RankSampler, UnitRows
 from .checkpoints import TRAINER_STATE, Progress, checkpoints, new_checkpoint, write_progress
@@ -95,6 +96,7 @@ class SFTTrainer(Trainer):
         self._step_targets = 0
         self._grad_norm: float | None = None
         self._saved_step = -1
+        self._memory: PeakMemory | None = None
         self._logged = (0.0, 0, time.monotonic(), 0.0)  # summed loss, targets, time and pause at the last log
         self._summed = (0.0, 0)  # summed loss and targets of this call of train()
 
@@ -205,6 +207,10 @@ class SFTTrainer(Trainer):
         self.state.epoch = self.state.global_step / self.train_source.plan.steps_per_epoch
         super().log(logs, start_time)
 
+    def watch(self, memory: PeakMemory) -> None:
+        """Note in every checkpoint what `memory` has measured by then."""
+        self._memory = memory
+
     def start_clock(self) -> None:
         """Count time from now on."""
         self._started = (time.monotonic(), self.progress.seconds)
@@ -303,5 +309,8 @@ class SFTTrainer(Trainer):
             if isinstance(callback, ExportableState):
                 states: Any = self.state.stateful_callbacks
                 states[type(callback).__name__] = callback.state()
-        write_progress(partial, dataclasses.replace(self.progress, seconds=self.seconds()))
+        earlier = self.progress.earlier_seconds + process_seconds()
+        peak = max(self.progress.peak_bytes, self._memory.peak_bytes if self._memory else 0)
+        reached = dataclasses.replace(self.progress, seconds=self.seconds(), earlier_seconds=earlier, peak_bytes=peak)
+        write_progress(partial, reached)
         self.state.save_to_json(str(partial / TRAINER_STATE))

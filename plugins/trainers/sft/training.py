@@ -23,6 +23,7 @@ from .checkpoints import Progress, find_checkpoint, read_progress, refuse_other_
 from .collate import collate_padded, without_targets
 from .muon import make_muon
 from .packed import Collate, Layout, Rows, choose_layout, collate_packed, collate_shared, pack, rows_of, sharing_pays
+from .resumed import refuse_other_model
 from .trainer import SFTTrainer, Source
 
 
@@ -46,6 +47,7 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
     progress = read_progress(checkpoint) if checkpoint else Progress(setup=setup)
     if checkpoint:
         refuse_other_setup(progress, setup, checkpoint)
+        refuse_other_model(model, checkpoint)
         say(f"resuming after step {progress.step} from {checkpoint}")
     counts = parameter_counts(model)
     say(f"training {counts[0]:,} of {counts[1]:,} parameters ({share(*counts)})")
@@ -191,6 +193,7 @@ def _run(
         f"{trainer.args.get_warmup_steps(total):,} steps to warm up"
     )
     memory = PeakMemory().start()
+    trainer.watch(memory)
     trainer.start_clock()
     try:
         with stop_on_signal(trainer):
@@ -218,7 +221,8 @@ def _run(
         tokens=trainer.progress.tokens,
         parameters_trained=counts[0],
         parameters_total=counts[1],
-        peak_bytes=max(gather_objects([peak])),
+        peak_bytes=max(gather_objects([max(peak, trainer.progress.peak_bytes)])),
+        earlier_seconds=trainer.progress.earlier_seconds,
         history=tuple(metrics.history),
         stopped=steps.stopped,
         generation=trainer.scorer.facts() if trainer.scorer else None,
