@@ -64,7 +64,10 @@ def publish(plan: Plan) -> None:
     try:
         with quiet():
             address = api.create_repo(name, private=True, exist_ok=True)
-            api.upload_folder(repo_id=name, folder_path=plan.output_dir, allow_patterns=list(UPLOADED))
+            # checkpoints and repeats lie in folders below, and stay here
+            api.upload_folder(
+                repo_id=name, folder_path=plan.output_dir, allow_patterns=list(UPLOADED), ignore_patterns=["*/*"]
+            )
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise UserError(
             f"the tuned model is saved in {plan.output_dir}, but could not be uploaded to {name!r}: {shortened(error)}",

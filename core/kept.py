@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 TRAINING_FILE = "training.json"
 
 
-def keep_training(plan: Plan, trained: TrainResult) -> None:
-    """Write what training did into the output folder, on the main process, whole or not at all."""
+def keep_training(plan: Plan, trained: TrainResult) -> TrainResult:
+    """Write what training did into the output folder, on the main process, whole or not at all.
+
+    Returns it without the model, which need not be held any longer than it is scored.
+    """
     from core.processes import is_main
 
+    nothing: Any = None
+    kept = replace(_counted(trained), model=nothing)
     if not is_main():
-        return
-    counted = _counted(trained)
-    # asdict would copy the model
-    values: dict[str, Any] = asdict(replace(counted, model=None))  # type: ignore[arg-type]
+        return kept
+    values: dict[str, Any] = asdict(kept)
     del values["model"]
     path = plan.output_dir / TRAINING_FILE
     partial = path.with_name(f".partial-{TRAINING_FILE}")
@@ -41,6 +44,7 @@ def keep_training(plan: Plan, trained: TrainResult) -> None:
             f"{str(path)!r} cannot be written: {error.strerror or error}",
             help=f"the tuned model is saved; make room there, then score it with {eval_command(plan.output_dir)}",
         ) from error
+    return kept
 
 
 def training_of(folder: Path, model: Module) -> TrainResult | None:

@@ -120,7 +120,7 @@ def _datasets(recipe: Recipe, host: Host, *path: str) -> tuple[DatasetPlan, ...]
 def _evaluation(recipe: Recipe, host: Host) -> EvaluationPlan:
     settings: Mapping[str, Any] = recipe["evaluation"] or {}
     datasets = _datasets(recipe, host, "evaluation", "datasets") or _datasets(recipe, host, "test_datasets")
-    numbers = ("max_new_tokens", "batch_size", "latency_sample", "limit")
+    numbers = ("repeats", "max_new_tokens", "batch_size", "latency_sample", "limit")
     chosen = {key: settings[key] for key in numbers if key in settings and settings[key] != "auto"}
     slices = settings.get("slice_by")
     return EvaluationPlan(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -108,6 +108,7 @@ def rescore(plan: Plan, target: Target, lock: Lock | None, *, fresh: bool = Fals
     from core.models import load_tokenizer
     from core.output import claim_output_dir
     from core.processes import start_processes
+    from core.repeats import score_again
     from core.report import write_report
     from core.results import EvalReport
 
@@ -121,9 +122,10 @@ def rescore(plan: Plan, target: Target, lock: Lock | None, *, fresh: bool = Fals
     saved = Tuned(target.kind, target.address)
     at = _answers_folder(plan, target)
     report = evaluate(plan, None, tokenizer, data, kinds, saved=saved, reuse=not fresh, keep_in=at)
+    repeats = score_again(plan, target.folder, tokenizer, data, report) if target.folder else ()
     trained, known = _training(target)
     scored = {"target": target.address, "kind": target.kind, "trained_here": known}
-    return write_report(plan, data, EvalReport(), trained, report, scored=scored)
+    return write_report(plan, data, EvalReport(), trained, report, scored=scored, repeats=repeats)
 
 
 def needs_training_rows(plan_columns: Sequence[Any], default_shots: int = 5) -> bool:
@@ -158,8 +160,8 @@ def _training(target: Target) -> tuple[TrainResult, bool]:
     values = _run_json(target)
     if not values:
         return TrainResult(nothing, ()), False
-    names = ("losses", "steps", "seconds", "tokens", "stopped", "history", "generation", "best")
-    train = {name: value for name, value in values["train"].items() if name in names}
+    own = {field.name for field in fields(TrainResult)}
+    train = {name: value for name, value in values["train"].items() if name in own}
     return (
         TrainResult(
             nothing,

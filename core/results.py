@@ -101,6 +101,14 @@ class EvalReport:
 
 
 @dataclass(frozen=True)
+class Repeat:
+    """One of several trainings that differ in their seed alone, with the tuned column it gave."""
+
+    seed: int
+    column: ColumnReport
+
+
+@dataclass(frozen=True)
 class RunReport:
     """The finished run: the content of `run.json`, and where the files lie."""
 

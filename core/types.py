@@ -160,7 +160,8 @@ class Workload:
 
     loss(model, batch) -> the loss of one micro batch, carrying gradients. steps: optimizer steps of the run.
     computed_tokens, trained_tokens: of one optimizer step over all ranks, on average. accumulation: micro batches of a
-    rank in a step. notes: what was assumed.
+    rank in a step. parts: into how many that are computed one after the other a micro batch falls, at most. notes: what
+    was assumed.
     """
 
     batches: Sequence[Mapping[str, Any]]
@@ -169,6 +170,7 @@ class Workload:
     computed_tokens: float
     trained_tokens: float
     accumulation: int = 1
+    parts: int = 1
     notes: Sequence[str] = ()
 
 
@@ -346,6 +348,7 @@ class EvaluationPlan:
     metrics: tuple[MetricPlan, ...] = ()
     columns: tuple[ColumnPlan, ...] = ()
     gates: tuple[GatePlan, ...] = ()
+    repeats: int = 1
     max_new_tokens: int = 256
     batch_size: int | None = None  # None: found by length, halved when memory runs out
     latency_sample: int = 20

@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.evaluation.paired import compare
+from core.evaluation.repeated import repeated_difference
 from core.evaluation.statistics import CONFIDENCE, bootstrap_mean, is_binary, wilson
-from core.evaluation.verdict import compare
-from core.results import ColumnReport, MetricResult
+from core.results import ColumnReport, MetricResult, Repeat
 from core.types import BEST_UNTUNED, GatePlan, MetricPlan, Plan
 
 FAILED = 3
 
 
-def judge_gates(plan: Plan, columns: Mapping[str, ColumnReport]) -> list[dict[str, Any]]:
+def judge_gates(
+    plan: Plan, columns: Mapping[str, ColumnReport], repeats: Sequence[Repeat] = ()
+) -> list[dict[str, Any]]:
     """Every gate of the recipe with its figures, JSON-ready (`gate` in schemas/run.json).
+
+    repeats: every training, where there were several; a gain of the tuned column is then that of all of them.
 
     What cannot be judged, because its column or metric has no figure, has not passed.
     """
     metrics = {metric.name: metric for metric in plan.evaluation.metrics}
     seed = plan.recipe["seed"] or 0
-    return [_judge(plan, gate, metrics[gate.metric], columns, seed) for gate in plan.evaluation.gates]
+    return [_judge(plan, gate, metrics[gate.metric], columns, repeats, seed) for gate in plan.evaluation.gates]
 
 
 def exit_code(gates: Sequence[Mapping[str, Any]]) -> int:
@@ -29,7 +34,12 @@ def exit_code(gates: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _judge(
-    plan: Plan, gate: GatePlan, metric: MetricPlan, columns: Mapping[str, ColumnReport], seed: int
+    plan: Plan,
+    gate: GatePlan,
+    metric: MetricPlan,
+    columns: Mapping[str, ColumnReport],
+    repeats: Sequence[Repeat],
+    seed: int,
 ) -> dict[str, Any]:
     over = _best_untuned(plan, metric, columns) if gate.over == BEST_UNTUNED else gate.over
     values = {
@@ -48,7 +58,8 @@ def _judge(
     if missing:
         return {**values, "words": f"{_name(gate)}: cannot be judged, {missing} has no figure"}
     if over is not None:
-        values |= _gain(gate, metric, columns[gate.column], columns[over], seed)
+        trainings = repeats if gate.column == "tuned" else ()
+        values |= _gain(gate, metric, columns[gate.column], columns[over], trainings, seed)
     else:
         values |= _figure(gate, metric, columns[gate.column], seed)
     return {**values, "words": _words(gate, metric, values)}
@@ -72,11 +83,21 @@ def _without_figure(metric: MetricPlan, columns: Mapping[str, ColumnReport], nam
     return None
 
 
-def _gain(gate: GatePlan, metric: MetricPlan, judged: ColumnReport, other: ColumnReport, seed: int) -> dict[str, Any]:
+def _gain(
+    gate: GatePlan,
+    metric: MetricPlan,
+    judged: ColumnReport,
+    other: ColumnReport,
+    repeats: Sequence[Repeat],
+    seed: int,
+) -> dict[str, Any]:
     """The gain in the direction that is better, with its interval."""
     sign = 1 if metric.evaluator.higher_is_better else -1
     confidence = gate.confidence or CONFIDENCE
     found = compare(metric, judged, other, seed=seed, confidence=confidence)
+    if len(repeats) > 1:
+        results = [repeat.column.metrics[metric.name] for repeat in repeats]
+        found |= repeated_difference(metric, results, other.metrics[metric.name], confidence) or {}
     gain = sign * found["difference"]
     interval = sorted(sign * bound for bound in found["interval"]) if found["interval"] else None
     shown = interval if gate.confidence else None

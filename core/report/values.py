@@ -27,6 +27,7 @@ def run_values(
     seconds: float,
     gates: Sequence[Mapping[str, Any]] = (),
     scored: Mapping[str, Any] | None = None,
+    repeats: Mapping[str, Any] | None = None,
     slices: Mapping[str, Any] | None = None,
     forgetting: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -59,6 +60,8 @@ def run_values(
             "stopped": trained.stopped,
             "earlier_seconds": trained.earlier_seconds,
             "history": [dict(record) for record in trained.history],
+            **({"generation": dict(trained.generation)} if trained.generation else {}),
+            **({"best": dict(trained.best)} if trained.best else {}),
         },
         "memory": {"peak_bytes": trained.peak_bytes},
         "evaluation": {
@@ -76,6 +79,7 @@ def run_values(
         "gates": [dict(gate) for gate in gates],
         "seconds": seconds,
         **({"scored": dict(scored)} if scored else {}),
+        **({"repeats": dict(repeats)} if repeats else {}),
         **({"slices": hide(dict(slices), plan.recipe)} if slices else {}),
         **({"forgetting": dict(forgetting)} if forgetting else {}),
     }

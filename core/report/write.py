@@ -16,7 +16,7 @@ from core.report.card import model_card
 from core.report.page import report_page
 from core.report.table import say_table
 from core.report.values import prediction_lines, run_values
-from core.results import EvalReport, RunReport, TrainResult
+from core.results import EvalReport, Repeat, RunReport, TrainResult
 from core.types import Data, Plan
 
 
@@ -28,30 +28,36 @@ def write_report(
     after: EvalReport,
     *,
     scored: Mapping[str, Any] | None = None,
+    repeats: Sequence[Repeat] = (),
 ) -> RunReport:
     """Write run.json, predictions.jsonl, report.html and README.md; print the table. All ranks return alike.
 
     scored: what was scored, where nothing was trained (see schemas/run.json); its model card stays where it is.
+    repeats: every training, where there were several.
     """
     from core.evaluation.gates import exit_code, judge_gates
+    from core.evaluation.repeated import repeats_values, with_repeats
     from core.evaluation.verdict import baselines, judge
     from core.processes import barrier, facts, is_main
 
     found = {**before.columns, **after.columns}
     listed = {column.name: found[column.name] for column in plan.evaluation.columns if column.name in found}
     report = EvalReport(listed, {**before.probes, **after.probes})
-    gates = judge_gates(plan, report.columns)
+    gates = judge_gates(plan, report.columns, repeats)
+    judged = judge(plan, report, data.test, gates)
+    again = repeats_values(plan, report.columns, repeats)
     values = run_values(
         plan,
         data,
         report,
         _counted(trained),
         environment=facts(),
-        **judge(plan, report, data.test, gates),
+        **{**judged, "verdict": with_repeats(judged["verdict"], again)},
         baselines=baselines(data.test) or {},
         seconds=process_seconds() + trained.earlier_seconds,
         gates=gates,
         scored=scored,
+        repeats=again,
     )
     if is_main():
         predictions = prediction_lines(plan, data, report)
