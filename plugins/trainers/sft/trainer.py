@@ -26,6 +26,7 @@ from core.processes import is_main, process_seconds
 from .batches import BatchPlan, RankSampler, UnitRows
 from .checkpoints import TRAINER_STATE, Progress, checkpoints, new_checkpoint, write_progress
 from .loss import head_of, summed_loss
+from .out_of_memory import Divider, NumberedRows, numbered
 
 SHOWN_ROWS = 10
 Batch = Mapping[str, torch.Tensor]
@@ -61,6 +62,7 @@ class SFTTrainer(Trainer):
         scored_every: int = 1,
         callbacks: Sequence[Any] = (),
         make_optimizer: Callable[[Any, TrainingArguments], Any] | None = None,
+        advice: Callable[[], str] = lambda: "set a smaller micro_batch_size, or gradient_checkpointing: true",
     ) -> None:
         config = getattr(model, "config", None)
         use_cache = getattr(config, "use_cache", None)
@@ -88,6 +90,7 @@ class SFTTrainer(Trainer):
             fuse_lora(model)
         self.head = head_of(model, chunked=whole and not args.ddp_find_unused_parameters)
         self.sampler = RankSampler(train.plan, self.args.process_index)
+        self.divider = Divider(self, self._train_on, advice)
         self.stop_asked = False  # set by a signal on this rank
         self.stopping = False  # agreed by all ranks
         self.paused_seconds = 0.0  # spent on evaluation and checkpoints
@@ -104,7 +107,8 @@ class SFTTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """This rank's micro batches, already divided: accelerate must not divide them again."""
-        return self._loader(self.train_dataset, self.sampler, self.train_source)
+        rows, collate = NumberedRows(self.train_dataset), numbered(self.train_source.collate)  # type: ignore[arg-type]
+        return self._loader(rows, self.sampler, dataclasses.replace(self.train_source, collate=collate))  # type: ignore[arg-type]
 
     def _loader(self, dataset: Any, sampler: RankSampler, source: Source) -> DataLoader[Any]:
         return DataLoader(
@@ -122,6 +126,7 @@ class SFTTrainer(Trainer):
     ) -> tuple[list[Any], torch.Tensor]:
         """The micro batches of one optimizer step, and the number of targets in it over all ranks."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        self.divider.begin(batches)
         targets = torch.tensor(sum(len(batch["target_ids"]) for batch in batches), device=device)
         if self.args.world_size > 1:
             targets = self.accelerator.reduce(targets, "sum")
@@ -140,18 +145,28 @@ class SFTTrainer(Trainer):
     ) -> torch.Tensor:
         """This micro batch's share of the step's mean loss, times the ranks over whose gradients the mean is taken."""
         summed = summed_loss(model, inputs, self.head)
+        self.divider.agree()
         self._step_loss += summed.detach()
         share: torch.Tensor = summed * (self.args.world_size / max(1, self._step_targets))
         return share
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward pass of a micro batch, in pieces where there is no room for the whole."""
+        return self.divider.train(model, inputs, num_items_in_batch)
+
+    def _train_on(self, model: Any, inputs: Any, num_items_in_batch: Any) -> torch.Tensor:
         """Forward and backward pass of a micro batch; part by part where it comes in parts."""
         parts = inputs.get("parts", [inputs])
         total = torch.zeros((), device=self.args.device)
         for part in parts[:-1]:
-            with self.accelerator.no_sync(model):  # ranks exchange gradients once
+            with self.accelerator.no_sync(model), self.divider.silent():  # ranks exchange gradients once
                 total += super().training_step(model, part, num_items_in_batch)
         return total + super().training_step(model, parts[-1], num_items_in_batch)
+
+    def forget_step(self) -> None:
+        """Undo what the current step has computed: gradients and loss."""
+        self.model_wrapped.zero_grad()
+        self._step_loss = torch.zeros_like(self._step_loss)
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm: Any = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
@@ -286,14 +301,7 @@ class SFTTrainer(Trainer):
             if best == folder or best.is_dir():
                 self.state.best_model_checkpoint = str(best)
             with new_checkpoint(folder) as partial:
-                self.save_model(str(partial), _internal_call=True)
-                (partial / "training_args.bin").unlink(missing_ok=True)
-                if not self.args.save_only_model:
-                    self._save_optimizer_and_scheduler(str(partial))
-                    self._save_scaler(str(partial))
-                    self._save_rng_state(str(partial))
-                if is_main():
-                    self._write_state(partial)
+                self._write_parts(partial)
             self._saved_step = self.state.global_step
             if is_main():
                 rotate_checkpoints(
@@ -302,6 +310,26 @@ class SFTTrainer(Trainer):
                     best_model_checkpoint=self.state.best_model_checkpoint,
                     use_mtime=True,
                 )
+
+    def save_last_step(self, *, alone: bool) -> Path:
+        """A checkpoint of the weights as the last whole step left them. alone: the other ranks take no part in it."""
+        folder = self.output_dir / f"checkpoint-{self.state.global_step}"
+        if alone and not folder.exists():
+            with new_checkpoint(folder, alone=True) as partial:
+                self._write_parts(partial)
+        elif not alone:
+            self._save_checkpoint(self.model)
+        return folder
+
+    def _write_parts(self, partial: Path) -> None:
+        self.save_model(str(partial), _internal_call=True)
+        (partial / "training_args.bin").unlink(missing_ok=True)
+        if not self.args.save_only_model:
+            self._save_optimizer_and_scheduler(str(partial))
+            self._save_scaler(str(partial))
+            self._save_rng_state(str(partial))
+        if is_main():
+            self._write_state(partial)
 
     def _write_state(self, partial: Path) -> None:
         self.tokenizer.save_pretrained(str(partial))
