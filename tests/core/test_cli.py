@@ -130,7 +130,7 @@ def test_python_m_core_is_the_same_program() -> None:
     ("arguments", "message", "help"),
     [
         (["chekc", "recipe.yml"], "unknown command 'chekc'", "did you mean 'check'?"),
-        (["frobnicate"], "unknown command 'frobnicate'", "run, launch, check"),
+        (["frobnicate"], "unknown command 'frobnicate'", "run, launch, eval"),
         (["run"], "RECIPE is missing", "see tunesmith run --help"),
         (["recipe.yml", "--overwrit"], "unknown argument '--overwrit'", "did you mean '--overwrite'?"),
         (["recipe.yml", "--sett=a=b"], "unknown argument '--sett'", "did you mean '--set'?"),
