@@ -18,7 +18,7 @@ HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # an escape that stands for a
 
 def read_json_lines(file: SourceFile) -> Iterator[SourceRow]:
     """One row a line; blank lines are none."""
-    position = 0
+    position, parser = 0, _Parser()
     with opened(file) as lines:
         for number, raw in enumerate(lines, start=1):
             text = decode(raw, file.name, first_line=number, first_byte=position)
@@ -26,7 +26,7 @@ def read_json_lines(file: SourceFile) -> Iterator[SourceRow]:
             if number == 1:
                 text = text.removeprefix("\ufeff")
             if text.strip():
-                yield _row_of_line(text, f"{file.name}:{number}")
+                yield _row_of_line(text, f"{file.name}:{number}", parser)
 
 
 def read_json(file: SourceFile) -> Iterator[SourceRow]:
@@ -46,13 +46,38 @@ def read_json(file: SourceFile) -> Iterator[SourceRow]:
     yield from rows
 
 
-def _row_of_line(text: str, place: str) -> SourceRow:
+class _Parser:
+    """Parses JSON and notes a key that an object has more than once, of which others keep the last without a word."""
+
+    def __init__(self) -> None:
+        self.repeated: str | None = None
+        self._decoder = json.JSONDecoder(object_pairs_hook=self._object)
+
+    def whole(self, text: str) -> Any:
+        """The one value that `text` is."""
+        self.repeated = None
+        return self._decoder.decode(text)
+
+    def first(self, text: str, at: int) -> tuple[Any, int]:
+        """The value that begins at `at`, and where it ends."""
+        self.repeated = None
+        return self._decoder.raw_decode(text, at)
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs) and self.repeated is None:
+            keys = [key for key, _ in pairs]
+            self.repeated = next(key for key in keys if keys.count(key) > 1)
+        return made
+
+
+def _row_of_line(text: str, place: str, parser: _Parser) -> SourceRow:
     text = text.rstrip("\r\n")  # else a cut-off row's column is counted from the line after it
     if text.startswith("\ufeff"):
         help = "files that were put together leave such marks: take it out"
         return SourceRow({}, place, "a byte order mark stands in front of the row", text, help)
     try:
-        return _checked(json.loads(text), place, text)
+        return _checked(parser.whole(text), place, text, parser.repeated)
     except json.JSONDecodeError as error:
         problem = f"not valid JSON: {_reason(error)} at column {error.colno}"
         return SourceRow({}, place, problem, text, _json_help(text, error))
@@ -84,14 +109,17 @@ def _json_help(text: str, error: json.JSONDecodeError) -> str | None:
             else "write each row on a line of its own"
         )
     after = text[error.pos : error.pos + 5]
-    if after.startswith("'") or after.startswith(("None", "True", "False")):
+    if after.startswith(("'", "None", "True", "False")):
         return "the row is written as Python shows it: write it with json.dumps"
     if "control character" in error.msg:
         return "write line breaks, tabs and the like as \\n, \\t or \\u0000 inside texts"
     return None
 
 
-def _checked(value: Any, place: str, text: str) -> SourceRow:
+def _checked(value: Any, place: str, text: str, repeated: str | None) -> SourceRow:
+    if repeated is not None:
+        help = "keep one of the two: nobody can tell which one is meant"
+        return SourceRow({}, place, f"the key {repeated!r} occurs twice in one object", text, help)
     if isinstance(value, dict):
         lone = _lone_half(value) if HALF_CHARACTER.search(text) else None
         return SourceRow({}, place, lone, text) if lone else SourceRow(value, place)
@@ -157,7 +185,7 @@ def _read_array(file: SourceFile) -> Iterator[SourceRow]:
                 return
             text = array.text[array.at : end]
             array.go(end)
-            yield _checked(value, place, text)
+            yield _checked(value, place, text, array.parser.repeated)
             following = array.next_mark()
             if following == "]":
                 yield from _after_array(array, file.name)
@@ -181,7 +209,7 @@ class _Array:
     """The text of an array while it is read. at: where reading goes on in `text`; line: the line of that place."""
 
     def __init__(self, source: TextIO) -> None:
-        self._source, self._parse = source, json.JSONDecoder().raw_decode
+        self._source, self.parser = source, _Parser()
         self.text, self.at, self.line = "", 0, 1
 
     def go(self, end: int) -> None:
@@ -201,7 +229,7 @@ class _Array:
         """The value at this place, and where it ends. Raises `json.JSONDecodeError` if there is none."""
         while True:
             try:
-                value, end = self._parse(self.text, self.at)
+                value, end = self.parser.first(self.text, self.at)
             except json.JSONDecodeError:
                 # it may only be cut off where the text read so far ends
                 if len(self.text) - self.at > LARGEST_ROW or not self._more():

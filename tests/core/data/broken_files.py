@@ -61,6 +61,11 @@ def chat(*messages: Any, **options: Any) -> Broken:
     return seventh({"messages": list(messages)}, "chat_template", **options)
 
 
+def chat_text(text: str) -> Broken:
+    """A file of chats whose seventh row is this text."""
+    return seventh(text, "chat_template")
+
+
 def table(kind: str, columns: Mapping[str, Any]) -> bytes:
     """A Parquet or Arrow file of these columns."""
     import pyarrow as pa
@@ -124,6 +129,11 @@ BROKEN: dict[str, Broken] = {
     "bad escape": seventh(r'{"instruction": "C:\data", "output": "b"}'),
     "unescaped tab": seventh('{"instruction": "a\tb", "output": "c"}'),
     "comment": seventh("// the end"),
+    "a key twice": seventh('{"instruction": "a", "output": "b", "output": "c"}'),
+    "a key twice further in": chat_text('{"messages": [{"role": "user", "content": "a", "content": "b"}]}'),
+    "a key twice in an array": only(
+        '[{"instruction": "a", "output": "b"},\n{"output": "c", "output": "d"}]', "data.json"
+    ),
     "row is a list": seventh(["a", "b"]),
     "row is text": seventh('"a"'),
     "row is a number": seventh("42"),

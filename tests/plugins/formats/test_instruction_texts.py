@@ -17,11 +17,28 @@ from plugins.formats import alpaca, instruction, user_defined
 GOLDEN = Path(__file__).with_name("instruction_texts.txt")
 # a row that has the columns of every format
 ROW = {
-    **{"instruction": "Add.", "output": "two", "system": "Be brief.", "system_prompt": "Be brief."},
-    **{"question": "1 + 1?", "answer": "two", "response": "two", "message_1": "Add.", "message_2": "two"},
-    **{"context": "Sums.", "article": "Sums.", "unanswerable_question": "Why?", "summary": "two", "category": "sums"},
-    **{"choices": ["two", "three"], "solution": "two", "reflection": "Right.", "corrected": "two", "prompt": "Add.\n"},
-    **{"generation": "two", "INSTRUCTION": "Add.", "RESPONSE": "two"},
+    "instruction": "Add.",
+    "output": "two",
+    "system": "Be brief.",
+    "system_prompt": "Be brief.",
+    "question": "1 + 1?",
+    "answer": "two",
+    "response": "two",
+    "message_1": "Add.",
+    "message_2": "two",
+    "context": "Sums.",
+    "article": "Sums.",
+    "unanswerable_question": "Why?",
+    "summary": "two",
+    "category": "sums",
+    "choices": ["two", "three"],
+    "solution": "two",
+    "reflection": "Right.",
+    "corrected": "two",
+    "prompt": "Add.\n",
+    "generation": "two",
+    "INSTRUCTION": "Add.",
+    "RESPONSE": "two",
 }
 
 
