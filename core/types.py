@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from core.lock import Lock
     from core.probes import Probe
     from core.recipe import Recipe
-    from core.results import Generation, TrainResult
+    from core.results import TrainResult
 
     Tokenizer = PreTrainedTokenizerBase
     Module = torch.nn.Module
@@ -222,11 +222,12 @@ class Evaluator:
 class Generator:
     """Where answers are generated; chosen by `evaluation.generator` (default: core's own, called `transformers`).
 
-    generate(request) -> one `Generation` per prompt of the `GenerationRequest`, in order.
+    generate(request) -> the new token ids of each prompt of the `GenerationRequest`, in order; the one that ended it
+    included, if one did. Called on the main process alone.
     """
 
     name: str
-    generate: Callable[[GenerationRequest], Sequence[Generation]]
+    generate: Callable[[GenerationRequest], Sequence[Sequence[int]]]
     description: str = ""
 
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+# the attribute that tells, of a model without weights, for which device type it was laid out
+SHAPE_OF = "tunesmith_shape_of"
+
 
 def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
     """(trained, total) parameters of `model`, shared ones counted once.

@@ -10,6 +10,7 @@ import torch
 from core.errors import UserError
 from core.models.config import load_config
 from core.models.loading import explained, quiet
+from core.models.parameters import SHAPE_OF
 from core.models.precision import weight_dtype
 from core.models.quantization import Quantized
 from core.models.tokenizer import read_tokenizer
@@ -61,7 +62,8 @@ def base_shape(plan: Plan, *, quantized: Quantized, frozen: bool) -> Any:
     from transformers import AutoModelForCausalLM
 
     config = load_config(plan)
-    dtype, _ = weight_dtype(plan, frozen=frozen or quantized is not None)
+    with torch.device("cpu"):  # it may try how fast this processor is, which shapes alone cannot tell
+        dtype, _ = weight_dtype(plan, frozen=frozen or quantized is not None)
     # eager attention is planned for as a fused kernel: transformers is asked for the one that calls it
     asked = plan.recipe["attn_implementation"]
     make: Any = AutoModelForCausalLM
@@ -77,6 +79,7 @@ def base_shape(plan: Plan, *, quantized: Quantized, frozen: bool) -> Any:
     if quantized:
         _pack(plan, model, 4 if quantized == "4bit" else 8)
     model.config.use_cache = False
+    setattr(model, SHAPE_OF, plan.shape_for)
     return model
 
 

@@ -203,7 +203,10 @@ def _heaviest(plan: Plan, model: Any, load: Workload, device: Device) -> StepMem
     bf16 = recipe["bf16"]
     low = bf16 is True or (bf16 in ("auto", None) and not recipe["fp16"] and device.kind == "cuda")
     autocast = torch.bfloat16 if low else torch.float16 if recipe["fp16"] else None
-    walk = Walk(autocast, load.accumulation > 1, str(checkpointing).startswith("offload"))
+    held = {(parameter.dtype, parameter.requires_grad) for parameter in model.parameters()}
+    if {(torch.bfloat16, False), (torch.float32, True)} <= held:
+        autocast = torch.bfloat16  # a frozen base in bfloat16 is computed with in bfloat16, on a processor, too
+    walk = Walk(autocast, load.accumulation > 1 or load.parts > 1, str(checkpointing).startswith("offload"))
     batch = max(load.batches, key=lambda one: one["input_ids"].numel())
     return step_memory(model, batch, load.loss, walk)
 

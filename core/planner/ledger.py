@@ -103,6 +103,10 @@ class StandIns:
 
     def __enter__(self) -> StandIns:
         self._replace(functional, "scaled_dot_product_attention", lambda _: self._attention)
+        # torch knows no autocast on the meta device; those who ask about it are told what is planned for
+        self._replace(torch, "autocast", lambda _: self._region)
+        self._replace(torch, "is_autocast_enabled", lambda _: lambda *kind: self.autocast is not None)
+        self._replace(torch, "get_autocast_dtype", lambda _: lambda *kind: self.autocast)
         if self.autocast is not None:
             for owner, name in LOW_PRECISION:
                 self._replace(owner, name, self._in_low_precision)
@@ -122,6 +126,14 @@ class StandIns:
         original = getattr(owner, name)
         self._replaced.append((owner, name, original))
         setattr(owner, name, made(original))
+
+    @contextmanager
+    def _region(self, *args: Any, enabled: bool = True, **kwargs: Any) -> Iterator[None]:
+        outside, self.autocast = self.autocast, self.autocast if enabled else None
+        try:
+            yield
+        finally:
+            self.autocast = outside
 
     def _attention(self, query: Any, key: Any, value: Any, attn_mask: Any = None, *args: Any, **kwargs: Any) -> Any:
         query, key, value = (self._lowered(tensor) for tensor in (query, key, value))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -79,16 +79,36 @@ def on_meta(batch: Mapping[str, Any]) -> dict[str, Any]:
     moved: dict[str, Any] = {}
     for name, value in batch.items():
         if isinstance(value, Mapping):
-            moved[name] = on_meta(value)
+            moved[name] = {kind: _mask_on_meta(mask) for kind, mask in value.items()}
         elif name == "attention_mask" and value.dim() == 2:
             if not bool(value.all()):
                 lines, length = value.shape
                 moved[name] = torch.empty(lines, 1, length, length, dtype=torch.bool, device="meta")
+        elif name == "attention_mask":
+            moved[name] = _mask_on_meta(value)
         elif name == "target_positions":
             moved[name] = value  # the head asks which they are
         else:
             moved[name] = value.to("meta")
     return moved
+
+
+def _mask_on_meta(mask: torch.Tensor) -> torch.Tensor:
+    """The mask's shape, with the shapes of what it carries for attention by segments."""
+    moved = mask.to("meta")
+    if (carried := getattr(mask, "segments", None)) is not None:
+        moved.segments = _fields_on_meta(carried)  # type: ignore[attr-defined]
+    return moved
+
+
+def _fields_on_meta(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to("meta")
+    if isinstance(value, tuple):
+        return tuple(_fields_on_meta(entry) for entry in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: _fields_on_meta(getattr(value, field.name)) for field in fields(value)})
+    return value
 
 
 def _walk(

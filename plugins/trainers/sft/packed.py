@@ -9,6 +9,8 @@ from typing import Any
 
 from core import Plan, UserError
 from core.console import say
+from core.data.rows import array_rows
+from core.models.parameters import SHAPE_OF
 from core.packing import (
     Packing,
     collate_bins,
@@ -61,7 +63,7 @@ def choose_layout(plan: Plan, model: Any) -> Layout:
 def pack(dataset: Any, plan: Plan, layout: Layout, name: str) -> Packing:
     """All rows of `dataset` in bins of `sequence_len`; prints how full they are, and what is saved."""
     try:
-        packing = pack_dataset(dataset, plan.recipe["sequence_len"] or 2048, share_prefixes=layout.share)
+        packing = pack_dataset(array_rows(dataset), plan.recipe["sequence_len"] or 2048, share_prefixes=layout.share)
     except ValueError as error:
         raise UserError(
             f"the {name} rows cannot be packed: {error}", help="raise sequence_len, or drop the longer rows"
@@ -144,7 +146,8 @@ def _isolates(plan: Plan, model: Any) -> tuple[bool, str]:
 
 def on_cpu(model: Any) -> bool:
     """Whether the model computes on the processor, where many short computations are as fast as a long one."""
-    return bool(next(model.parameters()).device.type == "cpu")
+    device = next(model.parameters()).device.type
+    return bool((getattr(unwrapped(model), SHAPE_OF, "cuda") if device == "meta" else device) == "cpu")
 
 
 def in_parts(parts: list[dict[str, Any]]) -> dict[str, Any]:

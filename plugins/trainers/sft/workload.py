@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import islice
 from typing import Any
@@ -13,18 +13,19 @@ from typing import Any
 import torch
 
 from core import Data, Plan, Workload
-from core.packing import supports_isolated_attention, unwrapped
+from core.kernels import fuse_lora
+from core.packing import register_segments, supports_isolated_attention, unwrapped
 
 from .arguments import total_steps
 from .batches import BatchPlan, MicroBatch, UnitRows
 from .loss import Head, summed_loss
-from .packed import Layout
+from .packed import Layout, on_cpu
 from .trainer import Source
 from .training import training_source
 
 MOST_STEPS = 4000  # optimizer steps looked at for the heaviest micro batch
-CANDIDATES = 12  # the longest micro batches when padded; those are laid out
-AVERAGED = 24  # micro batches, spread over those steps, whose tokens give the average
+CANDIDATES = 6  # the longest micro batches when padded; those are laid out
+AVERAGED = 8  # micro batches, spread over those steps, whose tokens give the average
 
 
 def sft_workload(plan: Plan, model: Any, data: Data, ranks: int) -> Workload:
@@ -33,22 +34,30 @@ def sft_workload(plan: Plan, model: Any, data: Data, ranks: int) -> Workload:
     with redirect_stdout(StringIO()):  # what the run says of its packing is not the planner's to say
         source = training_source(plan, model, data, layout)
     batches = replace(source.plan, world_size=ranks)
-    heaviest, computed, trained = _measured(source, batches)
+    if hasattr(model, "peft_config") and not (plan.recipe["fsdp"] or plan.recipe["deepspeed"]):
+        fuse_lora(model)
+    measured = _measured(source, batches)
     return Workload(
-        batches=heaviest,
+        batches=measured.heaviest,
         loss=lambda shape, batch: summed_loss(shape, batch, _head(shape)),
         steps=total_steps(plan, batches),
-        computed_tokens=computed * batches.accumulation * ranks,
-        trained_tokens=trained * batches.accumulation * ranks,
+        computed_tokens=measured.computed * batches.accumulation * ranks,
+        trained_tokens=measured.trained * batches.accumulation * ranks,
         accumulation=batches.accumulation,
+        parts=measured.parts,
     )
 
 
 def planned_layout(plan: Plan, model: Any) -> Layout:
-    """The layout that the run will choose, as far as the configuration tells."""
+    """The layout that the run will choose, as far as the configuration tells; the model gets the attention it needs."""
     wanted = Layout(bins=bool(plan.recipe["sample_packing"]), share=plan.recipe["share_prefixes"] in ("auto", True))
-    works, _ = supports_isolated_attention(unwrapped(model).config, "sdpa")
-    return wanted if works else Layout()
+    inner = unwrapped(model)
+    works, _ = supports_isolated_attention(inner.config, "sdpa")
+    if not works:
+        return Layout()
+    if (wanted.bins or wanted.share) and on_cpu(model) and inner.config._attn_implementation == "sdpa":
+        inner.set_attn_implementation(register_segments())
+    return wanted
 
 
 def heaviest_first(batches: BatchPlan) -> list[MicroBatch]:
@@ -69,21 +78,36 @@ def _size(batches: BatchPlan, batch: MicroBatch) -> tuple[int, tuple[int, ...]]:
     return len(batch.units) * max(batches.lengths[unit] for unit in batch.units), batch.units
 
 
-def _measured(source: Source, batches: BatchPlan) -> tuple[list[Mapping[str, Any]], float, float]:
-    """(the micro batches with most places and with most targets, mean places and targets of a micro batch)."""
+@dataclass(frozen=True)
+class Measured:
+    """heaviest: the parts of micro batches with most places and with most targets. computed, trained: mean places and
+    targets of a micro batch. parts: the most of one."""
+
+    heaviest: list[Mapping[str, Any]]
+    computed: float
+    trained: float
+    parts: int
+
+
+def _measured(source: Source, batches: BatchPlan) -> Measured:
     units = UnitRows(source.dataset, batches)
 
-    def made(batch: MicroBatch) -> dict[str, torch.Tensor]:
-        return source.collate(units.__getitems__(batch))
+    def made(batch: MicroBatch) -> list[Mapping[str, Any]]:
+        laid_out: Any = source.collate(units.__getitems__(batch))
+        return list(laid_out.get("parts", [laid_out]))
 
-    long = [made(batch) for batch in heaviest_first(batches)]
-    widest = max(long, key=lambda batch: batch["input_ids"].numel())
-    most = max(long, key=lambda batch: len(batch["target_ids"]))
     everything = list(islice(_micro_batches(batches), MOST_STEPS))
     spread = [made(batch) for batch in everything[:: max(1, len(everything) // AVERAGED)][:AVERAGED]]
-    computed = sum(batch["input_ids"].numel() for batch in spread) / len(spread)
-    trained = sum(len(batch["target_ids"]) for batch in spread) / len(spread)
-    return [widest] if most is widest else [widest, most], computed, trained
+    laid_out = [made(batch) for batch in heaviest_first(batches)] + spread
+    parts = [part for batch in laid_out for part in batch]
+    widest = max(parts, key=lambda part: part["input_ids"].numel())
+    most = max(parts, key=lambda part: len(part["target_ids"]))
+    return Measured(
+        [widest] if most is widest else [widest, most],
+        sum(part["input_ids"].numel() for batch in spread for part in batch) / len(spread),
+        sum(len(part["target_ids"]) for batch in spread for part in batch) / len(spread),
+        max(len(batch) for batch in laid_out),
+    )
 
 
 def _head(model: Any) -> Head:
