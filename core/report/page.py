@@ -6,30 +6,45 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.report.chart import line_chart
-from core.report.figures import LABELS, comparison_header, comparison_rows, notes, run_rows
+from core.report import parts
+from core.report.figures import column_label, comparison_header, comparison_rows, notes, run_rows
+from core.report.matrix import confusions
 from core.report.templating import render, source
 
 
-def report_page(values: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> str:
-    """The page as text. It loads nothing from anywhere: style, script and data are inside."""
+def report_page(values: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]], lock: str = "") -> str:
+    """The page as text. It loads nothing from anywhere: style, script and data are inside. lock: the lock file."""
     import yaml
 
+    metric = deciding_metric(values)
     return render(
         "report.html.j2",
         values=values,
         style=source("report.css"),
-        script=source("report.js"),
+        scripts=[source("diff.js"), source("report.js")],
         header=comparison_header(values),
         rows=comparison_rows(values) if values["evaluation"] else [],
         facts=run_rows(values),
         notes=notes(values),
-        chart=loss_chart(values),
+        gates=values.get("gates", ()),
+        repeats=parts.repeats(values),
+        slices=parts.slices(values, metric),
+        columns=[column_label(values, name) for name in values["evaluation"]],
+        forgetting=parts.forgetting(values),
+        confusions=confusions(values),
+        loss_chart=parts.loss_chart(values),
+        metric_chart=parts.metric_chart(values),
+        metric_words=parts.generated_during_training(values),
+        length_chart=parts.length_chart(values, predictions),
+        latency_chart=parts.latency_chart(values),
+        audit=parts.audit(values),
+        memory=parts.memory(values),
         items=_embedded(
             {
-                "columns": [{"name": name, "label": LABELS.get(name, name)} for name in values["evaluation"]],
-                "metric": deciding_metric(values),
+                "columns": [{"name": name, "label": column_label(values, name)} for name in values["evaluation"]],
+                "metric": metric,
                 "metrics": [name for name, about in values["metrics"].items() if about["unit"] == "share"],
+                "format": next((name for name in values["metrics"] if name.startswith("format_compliance")), None),
                 "items": predictions,
             }
         ),
@@ -37,6 +52,7 @@ def report_page(values: Mapping[str, Any], predictions: Sequence[Mapping[str, An
         defaults=yaml.safe_dump(values["recipe"]["defaults"], sort_keys=True, allow_unicode=True).strip(),
         environment=json.dumps(values["environment"], indent=1, ensure_ascii=False),
         data=json.dumps(values["data"], indent=1, ensure_ascii=False),
+        lock=lock.strip(),
     )
 
 
@@ -48,22 +64,7 @@ def deciding_metric(values: Mapping[str, Any]) -> str | None:
     return next((name for name, about in values["metrics"].items() if about["unit"] == "share"), None)
 
 
-def loss_chart(values: Mapping[str, Any]) -> str:
-    """The training loss of every step, and the validation loss where it was measured, as an SVG figure."""
-    losses = values["train"]["losses"]
-    training = [(step, loss) for step, loss in enumerate(losses, start=1) if loss is not None]
-    validation = [
-        (record["step"], record["eval_loss"])
-        for record in values["train"]["history"]
-        if record.get("eval_loss") is not None and record.get("step")
-    ]
-    series = {"training": training, "validation": validation}
-    return line_chart(
-        {name: points for name, points in series.items() if points}, x_label="step", y_label="loss per token"
-    )
-
-
 def _embedded(value: Any) -> str:
     """JSON that is safe inside a script element: no character sequence can end the element or start a comment."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

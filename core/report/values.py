@@ -37,6 +37,7 @@ def run_values(
     """
     from core import __version__
 
+    timed = _timed(plan)
     values = {
         "format_version": FORMAT_VERSION,
         "tunesmith": __version__,
@@ -64,8 +65,9 @@ def run_values(
             **({"best": dict(trained.best)} if trained.best else {}),
         },
         "memory": {"peak_bytes": trained.peak_bytes},
+        **({"plan": dict(trained.plan)} if trained.plan else {}),
         "evaluation": {
-            name: {metric: _metric(result) for metric, result in column.metrics.items()}
+            name: {metric: _metric(result, timed=metric in timed) for metric, result in column.metrics.items()}
             for name, column in report.columns.items()
         },
         "metrics": {
@@ -89,7 +91,7 @@ def run_values(
 def prediction_lines(plan: Plan, data: Data, report: EvalReport) -> list[dict[str, Any]]:
     """One record per held-out item: place, prompt, references, and each column's answer with its scores. No timings,
     so that the same answers give the same lines whatever the number of processes."""
-    timed = {metric.name for metric in plan.evaluation.metrics if "latency" in metric.evaluator.needs}
+    timed = _timed(plan)
     return [
         {
             "index": item.index,
@@ -102,13 +104,20 @@ def prediction_lines(plan: Plan, data: Data, report: EvalReport) -> list[dict[st
     ]
 
 
-def _metric(result: MetricResult) -> dict[str, Any]:
+def _timed(plan: Plan) -> set[str]:
+    return {metric.name for metric in plan.evaluation.metrics if "latency" in metric.evaluator.needs}
+
+
+def _metric(result: MetricResult, *, timed: bool) -> dict[str, Any]:
+    details = dict(result.details)
+    if timed:
+        details["seconds"] = [round(score, 4) for score in result.scores if score is not None]
     return {
         "value": result.value,
         "interval": list(result.interval) if result.interval else None,
         "n": result.n,
         "summary": dict(result.summary),
-        **({"details": dict(result.details)} if result.details else {}),
+        **({"details": details} if details else {}),
     }
 
 

@@ -104,7 +104,9 @@ def rerender(run_dir: Path) -> None:
 
 
 def _render(folder: Path, values: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
-    _write(folder / "report.html", report_page(values, predictions))
+    lock = folder / "recipe.lock.yml"
+    locked = lock.read_text(encoding="utf-8") if lock.is_file() else ""
+    _write(folder / "report.html", report_page(values, predictions, locked))
     scored = values.get("scored")
     if scored and Path(scored["target"]) != folder:
         return  # the model is elsewhere, and so is its card

@@ -2,76 +2,158 @@
 (() => {
   const list = document.getElementById("items");
   if (!list) return;
-  const { columns, metric, metrics, items } = JSON.parse(document.getElementById("data").textContent);
-  const PAGE = 50; // cards made at once: a page of thousands would stutter
-  const state = { filter: "all", text: "", shown: PAGE };
+  const { columns, metric, metrics, format, items } = JSON.parse(document.getElementById("data").textContent);
+  const byId = (id) => document.getElementById(id);
+  const room = byId("room"), shown = byId("item"), against = byId("against");
+  const ROW = 30; // height of a row of the list in pixels: all alike, so that only those in view need to exist
+  const SPARE = 6; // rows made beyond the edges of the view
+  const state = { filter: "all", text: "", found: [], chosen: 0, marked: true };
 
   const score = (item, column) => {
     const answer = item.answers[column];
-    return answer && metric ? answer.scores[metric] : null;
+    return answer && metric ? answer.scores[metric] ?? null : null;
   };
   const right = (item, column) => score(item, column) === 1;
-  // what tuning is held against: the base, or what else was scored without it
-  const before = ["base", ...columns.map((column) => column.name)].find((name) => name !== "tuned" && columns.some((column) => column.name === name));
-  const both = (item) => "tuned" in item.answers && before in item.answers;
+  const tuned = columns.some((column) => column.name === "tuned") ? "tuned" : columns[columns.length - 1].name;
+  const others = columns.filter((column) => column.name !== tuned);
+  const both = (item) => tuned in item.answers && against.value in item.answers;
   const tests = {
     all: () => true,
-    fixed: (item) => both(item) && !right(item, before) && right(item, "tuned"),
-    broken: (item) => both(item) && right(item, before) && !right(item, "tuned"),
-    wrong: (item) => "tuned" in item.answers && !right(item, "tuned"),
+    fixed: (item) => both(item) && !right(item, against.value) && right(item, tuned),
+    broken: (item) => both(item) && right(item, against.value) && !right(item, tuned),
+    wrong: (item) => tuned in item.answers && !right(item, tuned),
+    format: (item) => tuned in item.answers && item.answers[tuned].scores[format] === 0,
+    cut: (item) => tuned in item.answers && !item.answers[tuned].stopped,
   };
   const searched = items.map((item) =>
     [item.prompt, item.place, ...item.references, ...Object.values(item.answers).map((answer) => answer.text)].join("\n").toLowerCase());
 
-  const element = (name, className, text) => {
+  const element = (name, className, ...content) => {
     const node = document.createElement(name);
     if (className) node.className = className;
-    if (text !== undefined) node.textContent = text; // never as HTML: answers are data
+    node.append(...content); // text stays text: answers are data
     return node;
   };
-  const box = (title, text, verdict) => {
-    const node = element("div", "answer " + verdict);
-    node.append(element("strong", "", title), element("pre", "", text));
-    return node;
+  const outcome = (item, column) => {
+    const value = score(item, column);
+    return value === null ? ["", "·", "not scored"] : value === 1 ? ["right", "✓", "right"] : ["wrong", "✗", "wrong"];
   };
-  const words = (item, column) => {
-    const answer = item.answers[column.name];
-    const parts = metrics.filter((name) => typeof answer.scores[name] === "number")
-      .map((name) => name.replaceAll("_", " ") + " " + Number(answer.scores[name].toFixed(2)));
-    const mark = score(item, column.name) === null ? "" : right(item, column.name) ? "✓ right" : "✗ wrong";
-    return [column.label, mark, ...parts, answer.stopped ? "" : "cut off"].filter(Boolean).join(" · ");
-  };
-  const card = (item) => {
-    const node = element("article");
-    node.append(element("h3", "", "item " + (item.index + 1) + " · " + item.place), element("pre", "", item.prompt));
-    const answers = element("div", "answers");
-    answers.append(box("expected", item.references.join("\n"), "expected"));
+
+  // the list: one row per item found, of which only those in view are made
+  const row = (position) => {
+    const item = items[state.found[position]];
+    const node = element("div", "row");
+    node.id = "row-" + position;
+    node.setAttribute("role", "option");
+    node.setAttribute("aria-selected", String(position === state.chosen));
+    node.setAttribute("aria-posinset", position + 1);
+    node.setAttribute("aria-setsize", state.found.length);
+    node.style.top = position * ROW + "px";
+    node.append(element("span", "number", String(item.index + 1)));
     for (const column of columns) {
-      if (column.name in item.answers) {
-        const verdict = score(item, column.name) === null ? "" : right(item, column.name) ? "right" : "wrong";
-        answers.append(box(words(item, column), item.answers[column.name].text, verdict));
-      }
+      const [kind, mark, words] = outcome(item, column.name);
+      const sign = element("span", "mark " + kind, mark);
+      sign.title = column.label + ": " + words;
+      sign.setAttribute("role", "img");
+      sign.setAttribute("aria-label", sign.title);
+      node.append(sign);
     }
-    node.append(answers);
+    node.append(element("span", "text", item.references[0] ?? "", " — ", ends[state.found[position]]));
+    node.addEventListener("click", () => choose(position));
     return node;
   };
-  const draw = () => {
-    const found = items.filter((item, index) => tests[state.filter](item) && searched[index].includes(state.text));
-    list.replaceChildren(...found.slice(0, state.shown).map(card));
-    document.getElementById("count").textContent = found.length + " of " + items.length + " items";
-    document.getElementById("pages").hidden = found.length <= state.shown;
+  // what differs between prompts stands at their end more often than at their beginning
+  const ends = items.map((item) => {
+    const lines = item.prompt.split("\n").map((line) => line.trim()).filter((line) => line && !/^(#|<\|)/.test(line));
+    return (lines[lines.length - 1] ?? "").slice(0, 160);
+  });
+  const drawRows = () => {
+    const first = Math.max(0, Math.floor(list.scrollTop / ROW) - SPARE);
+    const last = Math.min(state.found.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + SPARE);
+    room.style.height = state.found.length * ROW + "px";
+    room.replaceChildren(...Array.from({ length: Math.max(0, last - first) }, (_, step) => row(first + step)));
+    if (room.querySelector("#row-" + state.chosen)) list.setAttribute("aria-activedescendant", "row-" + state.chosen);
+    else list.removeAttribute("aria-activedescendant");
   };
+
+  // the item chosen: prompt, expected answer, and every column's answer with its differences
+  const answerText = (item, text) => {
+    const node = element("pre");
+    const parts = state.marked && item.references.length && !item.references.includes(text) ? difference(item.references[0], text) : null;
+    if (!parts) node.append(text);
+    else for (const [kind, part] of parts) node.append(kind === "same" ? part : element(kind, "", part));
+    return node;
+  };
+  const answerBox = (item, column) => {
+    const answer = item.answers[column.name];
+    const [kind, mark, words] = outcome(item, column.name);
+    const figures = metrics.filter((name) => typeof answer.scores[name] === "number")
+      .map((name) => name.replaceAll("_", " ") + " " + Number(answer.scores[name].toFixed(2)));
+    const title = [column.label, kind ? mark + " " + words : "", ...figures, answer.tokens + " tokens", answer.stopped ? "" : "cut off"];
+    return element("div", "answer " + kind, element("strong", "", title.filter(Boolean).join(" · ")), answerText(item, answer.text));
+  };
+  const drawItem = () => {
+    const item = items[state.found[state.chosen]];
+    if (!item) { shown.replaceChildren(element("p", "note", "No item is left: change the filter or the search.")); return; }
+    const answers = element("div", "answers", element("div", "answer expected", element("strong", "", "expected"), element("pre", "", item.references.join("\n"))));
+    for (const column of columns) if (column.name in item.answers) answers.append(answerBox(item, column));
+    shown.replaceChildren(element("article", "", element("h3", "", "item " + (item.index + 1) + " · " + item.place), element("pre", "prompt", item.prompt), answers));
+  };
+  const choose = (position) => {
+    state.chosen = Math.max(0, Math.min(state.found.length - 1, position));
+    const top = state.chosen * ROW;
+    if (top < list.scrollTop) list.scrollTop = top;
+    else if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
+    drawRows();
+    drawItem();
+  };
+  const search = () => {
+    const test = tests[state.filter];
+    state.found = [];
+    items.forEach((item, index) => { if (test(item) && searched[index].includes(state.text)) state.found.push(index); });
+    byId("count").textContent = state.found.length + " of " + items.length + " items";
+    list.scrollTop = 0;
+    choose(0);
+  };
+  const count = () => {
+    for (const button of document.querySelectorAll("[data-filter]")) {
+      const kind = button.dataset.filter;
+      button.dataset.label ??= button.textContent;
+      button.textContent = button.dataset.label + " " + items.filter(tests[kind]).length;
+      button.hidden = (kind === "format" && !format) || (["fixed", "broken"].includes(kind) && (!others.length || !metric));
+    }
+  };
+
+  against.replaceChildren(...others.map((column) => Object.assign(element("option", "", column.label), { value: column.name })));
+  against.closest("label").hidden = others.length < 2;
+  against.addEventListener("change", () => { count(); search(); });
   for (const button of document.querySelectorAll("[data-filter]")) {
     button.addEventListener("click", () => {
       for (const other of document.querySelectorAll("[data-filter]")) other.setAttribute("aria-pressed", String(other === button));
-      Object.assign(state, { filter: button.dataset.filter, shown: PAGE });
-      draw();
+      state.filter = button.dataset.filter;
+      search();
     });
   }
-  document.getElementById("search").addEventListener("input", (event) => {
-    Object.assign(state, { text: event.target.value.toLowerCase(), shown: PAGE });
-    draw();
+  byId("search").addEventListener("input", (event) => { state.text = event.target.value.toLowerCase(); search(); });
+  byId("diff").addEventListener("click", (event) => {
+    state.marked = !state.marked;
+    event.target.setAttribute("aria-pressed", String(state.marked));
+    drawItem();
   });
-  document.getElementById("more").addEventListener("click", () => { state.shown += PAGE; draw(); });
-  draw();
+  list.addEventListener("keydown", (event) => {
+    const page = Math.max(1, Math.floor(list.clientHeight / ROW) - 1);
+    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
+    if (!(event.key in steps)) return;
+    event.preventDefault();
+    choose(state.chosen + steps[event.key]);
+  });
+  let waiting = false;
+  list.addEventListener("scroll", () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => { waiting = false; drawRows(); });
+  });
+  new ResizeObserver(drawRows).observe(list);
+  count();
+  search();
 })();

@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 
 from core import load_fragment
-from core.report.values import _finite, prediction_lines, without_secrets
+from core.report.values import _finite, _metric, prediction_lines, without_secrets
 from core.results import ColumnReport, EvalReport, MetricResult
 from core.types import Evaluator
 from tests.core.evaluation.making import exact, make_answer, make_items, make_metric
@@ -54,3 +54,9 @@ def test_no_timing_stands_among_the_predictions(tmp_path: Path, tiny_model: Path
     report = EvalReport({"tuned": ColumnReport("tuned", [make_answer("yes")], scored)})
     (line,) = prediction_lines(plan, replace(make_test_data(2), test=items), report)
     assert line["answers"]["tuned"]["scores"] == {"accuracy": 1.0}
+
+
+def test_the_seconds_of_timed_answers_are_kept_for_the_histogram() -> None:
+    result = MetricResult(0.5, {"latency": 0.5}, None, [0.25, None, 0.75], 2)
+    assert _metric(result, timed=True)["details"] == {"seconds": [0.25, 0.75]}
+    assert "details" not in _metric(result, timed=False)
