@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 720, 260
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 56, 20, 12, 40
 TICKS = 5
 BINS = 30
-BAND = 64  # height of one histogram among several
-LETTER = 6.6  # width of a letter, about
+BAND = 70  # height of one histogram among several
+LETTER = 8.2  # width of a letter, about
 
 Points = Sequence[tuple[float, float]]
 
@@ -44,7 +44,7 @@ def line_chart(series: Mapping[str, Points], *, x_label: str, y_label: str) -> s
         parts.append(f'<text x="{left - 6}" y="{down + 4}" text-anchor="end">{tick:.3g}</text>')
     for tick in _ticks(x_low, x_high, least=1):
         across, _ = place(tick, y_low)
-        parts.append(f'<text x="{across}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{tick:.6g}</text>')
+        parts.append(f'<text x="{across}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{tick:.6g}</text>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(x_label)}</text>')
     legend = float(LEFT)
     for index, (name, line) in enumerate(series.items()):
@@ -86,7 +86,7 @@ def histograms(
         floor, tallest = BAND * (row + 1), max(bins)
         for number, held in enumerate(bins):
             if held:
-                bar = max(1.0, (BAND - 26) * held / tallest)
+                bar = max(1.0, (BAND - 28) * held / tallest)
                 title = f"{form(number * width)} to {form((number + 1) * width)}: {held}"
                 parts.append(
                     f'<rect class="line-{row}" x="{LEFT + number * step:.1f}" y="{floor - bar:.1f}" '

@@ -55,7 +55,8 @@ def matrix(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     size = len(labels)
     cell = min(34.0, SIDE / (size + 1))
     margin = MARGIN if size <= NAMED else 24
-    width, height = margin + cell * (size + 1) + 4, margin + cell * size + 4
+    slanted = MARGIN / 2 if size <= NAMED else 4  # names at the upper edge lean out to the right
+    width, height = margin + cell * (size + 1) + slanted, margin + cell * size + 4
     right = sum(cells[row] for row, cells in enumerate(counts))
     total = sum(map(sum, counts))
     spoken = f"confusion matrix of {size} labels: {right} of {total} answers right"

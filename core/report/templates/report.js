@@ -58,7 +58,7 @@
       sign.setAttribute("aria-label", sign.title);
       node.append(sign);
     }
-    node.append(element("span", "text", item.references[0] ?? "", " — ", ends[state.found[position]]));
+    node.append(element("span", "text", ends[state.found[position]], " → ", item.references[0] ?? ""));
     node.addEventListener("click", () => choose(position));
     return node;
   };
