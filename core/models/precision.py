@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from core.errors import Problem, RecipeError
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 def weight_dtype(plan: Plan, *, frozen: bool) -> tuple[torch.dtype, str]:
     """The dtype of the base weights, and why.
 
-    `bf16: auto` (the default) takes bfloat16 on a CUDA device that computes in it, else float32. float16 is only for
-    `frozen` weights: its gradients cannot be unscaled, so weights that train under `fp16` are held in float32.
+    `bf16: auto` (the default) takes bfloat16 on a CUDA device that computes in it, and on a processor that computes
+    faster in it where the weights are `frozen` (those that train would lose small updates); else float32. float16 is
+    only for `frozen` weights: its gradients cannot be unscaled, so weights that train under `fp16` are held in float32.
     Raises `RecipeError` for `bf16: true` on a CUDA device that cannot compute in bfloat16.
     """
     import torch
@@ -36,4 +38,26 @@ def weight_dtype(plan: Plan, *, frozen: bool) -> tuple[torch.dtype, str]:
         return (torch.float16, "fp16: true") if cuda else (torch.float32, "fp16 has no effect without a GPU")
     if bf16 in ("auto", None) and cuda and bf16_works:
         return torch.bfloat16, "bf16: auto"
-    return torch.float32, "bf16: auto, no GPU with bfloat16" if bf16 in ("auto", None) else "bf16: false"
+    if bf16 not in ("auto", None):
+        return torch.float32, "bf16: false"
+    if cuda or not frozen:
+        return torch.float32, "bf16: auto, no GPU with bfloat16"
+    faster, rates = _faster_on_cpu(plan)
+    return (torch.bfloat16 if faster else torch.float32), f"bf16: auto, {rates}"
+
+
+def _faster_on_cpu(plan: Plan) -> tuple[bool, str]:
+    from core.models.config import load_config
+
+    config = load_config(plan).get_text_config()
+    width = getattr(config, "hidden_size", None) or 0
+    return _agreed(width, getattr(config, "intermediate_size", None) or 4 * width)
+
+
+@lru_cache
+def _agreed(width: int, inner: int) -> tuple[bool, str]:
+    """As rank 0 finds it, so that all ranks hold the base alike; asked of the others once, when all of them load it."""
+    from core.models.cpu_speed import bf16_is_faster
+    from core.processes import gather_objects
+
+    return gather_objects([bf16_is_faster(width, inner)])[0]

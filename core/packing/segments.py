@@ -40,7 +40,7 @@ class Segments:
     """How the places of a batch (counted over batch * length) are rearranged into blocks.
 
     places [m]: the place at each slot of all blocks; a slot of padding repeats place 0. slots [batch * length]: the
-    slot of each place, 0 where it has none. padding [p]: the slots that hold no place. idle [i]: the places without one.
+    slot of each place, 0 where it has none. padding [p]: the slots that hold no place. idle [i]: places without one.
     """
 
     blocks: tuple[Block, ...]

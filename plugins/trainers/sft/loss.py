@@ -23,10 +23,12 @@ from core.packing import (
 @dataclass(frozen=True)
 class Head:
     """How logits are had from a model. positions: its forward takes `position_ids`. chunked: its output head may be
-    called apart from it (not where its weights are sharded, or the model compiled)."""
+    called apart from it (not where its weights are sharded, or the model compiled). mixed: computed in bfloat16, as the
+    frozen weights on this processor are held, though what trains is held in float32."""
 
     positions: bool = True
     chunked: bool = False
+    mixed: bool = False
 
 
 def head_of(model: Any, *, chunked: bool = False) -> Head:
@@ -35,13 +37,22 @@ def head_of(model: Any, *, chunked: bool = False) -> Head:
     positions = "position_ids" in inspect.signature(inner.forward).parameters
     output = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
     chunked = chunked and isinstance(output, torch.nn.Linear) and "forward" not in vars(output)
-    return Head(positions, chunked=chunked and probe_chunked_head(model)[0])
+    return Head(positions, chunked=chunked and probe_chunked_head(model)[0], mixed=_mixed_on_cpu(model))
+
+
+def _mixed_on_cpu(model: Any) -> bool:
+    """Elsewhere, the key `bf16` lets accelerate see to it."""
+    held = {(p.device.type, p.dtype, p.requires_grad) for p in model.parameters()}
+    return ("cpu", torch.bfloat16, False) in held and ("cpu", torch.float32, True) in held
 
 
 def summed_loss(model: Any, batch: Mapping[str, Any], head: Head) -> torch.Tensor:
     """Cross-entropy in float32, summed (in nats) over the targets of `batch`; a scalar that carries gradients."""
     if "parts" in batch:
         return torch.stack([summed_loss(model, part, head) for part in batch["parts"]]).sum()
+    if head.mixed and not torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return summed_loss(model, batch, head)
     if not head.positions:
         batch = {name: value for name, value in batch.items() if name != "position_ids"}
     inner = unwrapped(model)

@@ -110,3 +110,27 @@ def test_a_model_without_some_arguments_is_not_given_them() -> None:
     model = Old(GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=2, n_positions=16)).eval()
     assert not head_of(model).positions
     assert summed_loss(model, collate_padded(ROWS, 0), head_of(model)).isfinite()
+
+
+def test_a_base_held_in_bfloat16_on_a_processor_is_computed_in_it() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    from tests.core.packing.packing_cases import make_model
+
+    base = make_model("llama", "sdpa", torch.bfloat16)
+    base.requires_grad_(False)
+    adapted = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear"))
+    head = head_of(adapted)
+    assert head.mixed
+    seen: list[torch.dtype] = []
+    hook = (
+        base.model.layers[0]
+        .mlp.down_proj.lora_A["default"]
+        .register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    )
+    rows = [{"input_ids": [1, 2, 3, 4], "labels": [-100, 2, 3, 4]}]
+    summed_loss(adapted, collate_padded(rows, 0), head).backward()
+    hook.remove()
+    assert seen == [torch.bfloat16]
+    assert all(p.grad.dtype == torch.float32 for p in adapted.parameters() if p.requires_grad)
+    assert not head_of(make_model("llama", "sdpa", torch.float32)).mixed

@@ -1,0 +1,224 @@
+"""Training speed and memory beside TRL's SFTTrainer, in one run: same model, data, adapter, seed and threads.
+
+    python benchmarks/bench_train.py [--quick] [--cases abcd] [--threads 1] [--dtype both|bf16|fp32] [--json FILE]
+
+Both sides are processes of their own that train in turns, step by step, so that whatever else the machine does falls on
+both alike. Needs `pip install -c constraints.txt '.[bench]'`. With --json, finished cases are kept in FILE and left out
+when the command is given again. See README.md beside this file for what is measured, and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from train_cases import CASES, ROOT, SAMPLES_PER_STEP, Case, write_case
+
+SIDE = Path(__file__).resolve().parent / "train_side.py"
+OVERHEAD_CASE = "b"
+
+
+class Side:
+    """A training process, and what it told of itself."""
+
+    def __init__(self, name: str, recipe: Path, threads: int) -> None:
+        pinned = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TUNESMITH_NUM_THREADS")}
+        env = {
+            **os.environ,
+            **pinned,
+            "BENCH_STARTED": str(time.time()),
+            "PYTHONPATH": str(ROOT),
+            "HF_HUB_OFFLINE": "1",
+        }
+        self.name = name
+        self.log = (recipe.parent / f"{name}.log").open("w", encoding="utf-8")
+        self.process = subprocess.Popen(
+            [sys.executable, str(SIDE), name, str(recipe)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, env=env,
+        )  # fmt: skip
+        self.steps: list[dict[str, Any]] = []
+        self.end: dict[str, Any] | None = None
+
+    def advance(self) -> None:
+        """Let it train one more step, the first one from its start; or finish."""
+        assert self.process.stdin
+        assert self.process.stdout
+        if self.steps:
+            self.process.stdin.write("go\n")
+            self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            raise SystemExit(f"{self.name} ended early, see {self.log.name}:\n{_tail(Path(self.log.name))}")
+        event = json.loads(line)
+        if event["event"] == "step":
+            self.steps.append(event)
+        else:
+            self.end = event
+            self.process.stdin.close()
+            self.process.wait()
+
+    def figures(self) -> dict[str, Any]:
+        """Rates from all steps but the first, which has warming up in it."""
+        assert self.end is not None
+        later = self.steps[1:]
+        tokens = self.steps[-1]["tokens"] - self.steps[0]["tokens"]
+        seconds, cpu = (sum(step[key] for step in later) for key in ("seconds", "cpu"))
+        figures = {
+            "steps": len(self.steps),
+            "trained_tokens": self.steps[-1]["tokens"],
+            "tokens_per_second": tokens / seconds,
+            "tokens_per_cpu_second": tokens / cpu,
+            "step_cpu_seconds": median(step["cpu"] for step in later),
+            "peak_mib_above_model": self.end["peak_bytes"] / 2**20,
+            "seconds_to_first_step": self.steps[0]["since_start"],
+            "val_loss": self.end["val_loss"],
+        }
+        if "operations" in self.end:
+            # operations of all steps over the time of all steps, the first included
+            spent = sum(step["cpu"] for step in self.steps)
+            figures["gflops"] = self.end["operations"] / spent / 1e9
+            figures["matrix_product_gflops"] = self.end["matrix_product_rate"] / 1e9
+            figures["computed_tokens"] = self.end["computed_tokens"]
+        return figures
+
+
+def race(names: list[str], recipe: Path, threads: int) -> dict[str, dict[str, Any]]:
+    """Start the sides one after the other, then let them train in turns; their figures by name."""
+    sides: list[Side] = []
+    try:
+        for name in names:
+            sides.append(Side(name, recipe, threads))
+            sides[-1].advance()
+        while open_sides := [side for side in sides if side.end is None]:
+            for side in open_sides:
+                side.advance()
+        return {side.name: side.figures() for side in sides}
+    finally:
+        for side in sides:
+            if side.process.poll() is None:
+                side.process.kill()
+
+
+def compare(case: Case, dtype: str, *, quick: bool, threads: int, folder: Path) -> dict[str, Any] | None:
+    """All sides of one case in one number format."""
+    recipe = write_case(case, folder, case.steps[quick], bf16=dtype == "bf16")
+    if recipe is None:
+        return None
+    peers = ["trl"] if quick else ["trl", "trl-unpacked"]
+    found = race(["ours", *peers], recipe, threads)
+    ours, peer = found["ours"], found["trl"]
+    return {
+        "title": case.title,
+        "dtype": dtype,
+        "samples_per_step": {
+            name: SAMPLES_PER_STEP * case.steps[quick] / side["steps"] for name, side in found.items()
+        },
+        "ours": ours,
+        "peer": peer,
+        "peer_unpacked": found.get("trl-unpacked"),
+        "ratio": ours["tokens_per_second"] / peer["tokens_per_second"],
+        "ratio_cpu": ours["tokens_per_cpu_second"] / peer["tokens_per_cpu_second"],
+        "ratio_memory": ours["peak_mib_above_model"] / peer["peak_mib_above_model"],
+        "val_loss_difference": ours["val_loss"] / peer["val_loss"] - 1,
+        "goal": case.goal,
+        "of_matrix_product": ours["gflops"] / ours["matrix_product_gflops"],
+    }
+
+
+def overhead(dtype: str, *, quick: bool, threads: int, folder: Path) -> dict[str, Any]:
+    """Our trainer beside a bare loop of the same arithmetic."""
+    case = CASES[OVERHEAD_CASE]
+    recipe = write_case(case, folder, case.steps[0] * (1 if quick else 2), bf16=dtype == "bf16")
+    assert recipe is not None
+    found = race(["ours", "loop"], recipe, threads)
+    ratio = found["ours"]["step_cpu_seconds"] / found["loop"]["step_cpu_seconds"]
+    return {"ours": found["ours"], "peer": found["loop"], "dtype": dtype, "ratio": ratio, "overhead": ratio - 1}
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "| case | trained tokens/s: ours, TRL packed, TRL not | ratio (CPU time) | goal | peak memory above the model "
+        "| to first step | validation loss | of the matrix-product rate |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in results["cases"].items():
+        if "overhead" in row:
+            lines.append(f"| {name} | overhead over a bare loop: {100 * row['overhead']:.1f} % | | ≤ 3 % | | | | |")
+            continue
+        ours, peer, apart = row["ours"], row["peer"], row["peer_unpacked"]
+        unpacked = f"{apart['tokens_per_second']:.0f}" if apart else "–"
+        lines.append(
+            f"| {name} {row['title']} | {ours['tokens_per_second']:.0f}, {peer['tokens_per_second']:.0f}, {unpacked} "
+            f"| {row['ratio']:.2f} ({row['ratio_cpu']:.2f}) | {row['goal']} "
+            f"| {ours['peak_mib_above_model']:.0f} of {peer['peak_mib_above_model']:.0f} MiB "
+            f"({row['ratio_memory']:.2f}) | {ours['seconds_to_first_step']:.0f}, {peer['seconds_to_first_step']:.0f} s "
+            f"| {ours['val_loss']:.4f}, {peer['val_loss']:.4f} ({100 * row['val_loss_difference']:+.2f} %) "
+            f"| {100 * row['of_matrix_product']:.0f} % of {ours['matrix_product_gflops']:.0f} GFLOP/s |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer steps, TRL packed only")
+    parser.add_argument("--cases", default="abcd", help="letters of the cases, and o for the overhead (abcdo)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of every process")
+    parser.add_argument("--dtype", default="bf16", choices=("bf16", "fp32", "both"), help="of both sides")
+    parser.add_argument("--json", type=Path, help="write the figures to this file; finished cases in it are kept")
+    arguments = parser.parse_args()
+    results: dict[str, Any] = {"setting": {}, "cases": {}}
+    if arguments.json and arguments.json.exists():
+        results = json.loads(arguments.json.read_text(encoding="utf-8"))
+    results["setting"] = {"quick": arguments.quick, "threads": arguments.threads, **_machine()}
+    for dtype in ("bf16", "fp32") if arguments.dtype == "both" else (arguments.dtype,):
+        for letter in arguments.cases:
+            name = "overhead" if letter == "o" else letter
+            name = f"{name} {dtype}"
+            if name in results["cases"]:
+                continue
+            with tempfile.TemporaryDirectory() as scratch:
+                options: dict[str, Any] = {"quick": arguments.quick, "threads": arguments.threads}
+                options["folder"] = Path(scratch)
+                found = overhead(dtype, **options) if letter == "o" else compare(CASES[letter], dtype, **options)
+            if found is None:
+                print(f"case {name} left out: its data is not at hand", flush=True)
+                continue
+            results["cases"][name] = found
+            print(table({"cases": {name: found}}).splitlines()[-1], flush=True)
+            if arguments.json:
+                partial = arguments.json.with_name(f".partial-{arguments.json.name}")
+                partial.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+                os.replace(partial, arguments.json)
+    print(table(results))
+
+
+def _machine() -> dict[str, Any]:
+    from importlib.metadata import version
+
+    models = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if "model name" in line]
+    packages = ("torch", "transformers", "peft", "accelerate", "trl")
+    return {
+        "processor": models[0].split(":", 1)[1].strip() if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "versions": {name: version(name) for name in packages},
+    }
+
+
+def _tail(path: Path, lines: int = 12) -> str:
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+if __name__ == "__main__":
+    main()
