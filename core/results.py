@@ -17,7 +17,9 @@ class TrainResult:
     history: the logged records (step, loss, learning_rate, ...). stopped: None, or why training ended early.
     generation: the sample scored by generation meanwhile, if any; its figures stand in the history as `eval_<metric>`.
     best: what chose the checkpoint (metric, value, step), where the best one was loaded at the end.
-    earlier_seconds: what the processes lasted that a resumed run goes on from; seconds and peak_bytes cover them."""
+    earlier_seconds: what the processes lasted that a resumed run goes on from; seconds and peak_bytes cover them.
+    division: micro_batch_size and gradient_accumulation_steps where they are not the recipe's own: chosen, or halved.
+    plan: what was to be expected: predicted_bytes beside measured_bytes, parts, predicted_seconds."""
 
     model: Module
     losses: Sequence[float]
@@ -32,6 +34,8 @@ class TrainResult:
     generation: Mapping[str, Any] | None = None
     best: Mapping[str, Any] | None = None
     earlier_seconds: float = 0.0
+    division: Mapping[str, int] | None = None
+    plan: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
