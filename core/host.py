@@ -6,6 +6,7 @@ Built-ins are ordinary plugins that happen to be listed here; everything else co
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ BUILTINS = (
     "plugins.evaluators.perplexity",
     "plugins.evaluators.latency",
     "plugins.probes.general",
+    "plugins.generators.vllm",
     "plugins.loggers.trackers",
     "plugins.checks.learning",
     "plugins.checks.templates",
@@ -121,6 +123,8 @@ def load_host(*, extra: Iterable[ModuleType] = (), disabled: Iterable[str] | Non
     if disabled is None:
         disabled = [name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()]
     left_out = set(disabled)
+    found = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+    _refuse_unknown(left_out, [*BUILTINS, *(entry.name for entry in found)])
     manager = pluggy.PluginManager("tunesmith")
     manager.add_hookspecs(hookspecs)
     sources: dict[str, tuple[str, str]] = {}
@@ -129,7 +133,7 @@ def load_host(*, extra: Iterable[ModuleType] = (), disabled: Iterable[str] | Non
         if name not in left_out:
             _register(manager, import_module(name), name, OWN_DISTRIBUTION)
             sources[name] = (OWN_DISTRIBUTION, _own_version())
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+    for entry in found:
         if entry.name not in left_out:
             distribution, version = _distribution(entry)
             if entry.name in sources:
@@ -146,6 +150,16 @@ def load_host(*, extra: Iterable[ModuleType] = (), disabled: Iterable[str] | Non
 
     _refuse_misspelt_hooks(manager, sources)
     return _gather(manager, sources)
+
+
+def _refuse_unknown(disabled: Iterable[str], known: Sequence[str]) -> None:
+    for name in sorted(set(disabled) - set(known)):
+        near = difflib.get_close_matches(name, known, n=1)
+        listed = "`tunesmith plugins` lists the names"
+        raise PluginError(
+            f"{DISABLE_VARIABLE} names {name!r}, and no plugin is called so",
+            help=f"did you mean {near[0]!r}? {listed}" if near else f"take it out; {listed}",
+        )
 
 
 def _own_version() -> str:

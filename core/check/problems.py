@@ -18,6 +18,7 @@ from core.check.owners import PICKED, taking_part, used_keys
 from core.check.remote import address_problems
 from core.check.requirements import requirement_problems
 from core.check.schema import ITEM_LISTS, REQUIRED, fit_schema, schema_at
+from core.check.scoring import scoring_problems
 from core.check.wording import missing, not_finite, problems_of, unknown
 from core.errors import Position, Problem, RecipeError
 from core.host import KINDS, Host
@@ -55,7 +56,7 @@ def check_recipe(recipe: Recipe, host: Host, *, files: bool = True) -> list[Prob
     problems = _with_variables(problems, recipe, schema)
     if not any(problem.severity == "error" for problem in problems):
         resolved = resolve_defaults(recipe, host)
-        found = [*host.check_recipe(resolved), *comparison_problems(resolved, host)]
+        found = [*host.check_recipe(resolved), *comparison_problems(resolved, host), *scoring_problems(resolved)]
         problems += _with_variables(found, recipe, schema)
     return located(problems, recipe)
 

@@ -16,6 +16,7 @@ from core.errors import UserError
 from core.evaluation.answerers import Tuned, model_facts, other_model, tuned_model, untouched_base
 from core.evaluation.answers import FOLDER, KeptAnswers, open_answers
 from core.evaluation.cost import cost_facts
+from core.evaluation.engines import generate_elsewhere
 from core.evaluation.facts import choices_of, save_scores, settled_by
 from core.evaluation.generate import Decoding, generate, make_decoding, to_generation
 from core.evaluation.greedy import Decoder, innermost, make_decoder
@@ -119,7 +120,7 @@ def _answered(
     if open_ones:
         with group.enter() as (model, how):
             model.eval()
-            generations = _ask(plan, open_ones, items, model, how, kept, needs, choices)
+            generations = _ask(plan, open_ones, items, model, how, kept, needs, choices, saved)
     reports = {}
     for questions in group.columns:
         name = questions.column.name
@@ -144,12 +145,15 @@ def _ask(
     kept: dict[str, KeptAnswers],
     needs: Sequence[str],
     choices: Mapping[str, Sequence[Sequence[str]]],
+    saved: Tuned,
 ) -> dict[str, list[Generation]]:
     """Answers and measured facts of the columns of one model, all added to what is kept."""
     decoder = make_decoder(model)
     decodings = {one.column.name: make_decoding(one.plan, model, one.tokenizer) for one in columns}
     settled = settled_by(plan, items)
-    found = {one.column.name: _generated(one, decoder, decodings[one.column.name], kept, settled) for one in columns}
+    found = {
+        one.column.name: _generated(one, decoder, decodings[one.column.name], kept, settled, saved) for one in columns
+    }
     first = decodings[columns[0].column.name]
     measured_at = None
     if "latency" in needs:
@@ -183,10 +187,15 @@ def _generated(
     decoding: Decoding,
     kept: dict[str, KeptAnswers],
     settled: Callable[[int, str], bool] | None,
+    saved: Tuned,
 ) -> tuple[list[Generation], float]:
     name, started = questions.column.name, time.perf_counter()
     before = len(kept[name].tokens)
-    generations = generate(decoder, questions.tokenizer, questions.ids, decoding, kept[name], settled)
+    engine = questions.plan.evaluation.generator
+    if engine is not None:
+        generations = generate_elsewhere(engine, questions, decoding, saved, kept[name])
+    else:
+        generations = generate(decoder, questions.tokenizer, questions.ids, decoding, kept[name], settled)
     seconds = time.perf_counter() - started
     capped = _capped(generations)
     say(

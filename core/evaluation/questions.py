@@ -101,6 +101,10 @@ def _settling(plan: Plan) -> list[Any]:
     return [[metric.evaluator.name, dict(metric.options)] for metric in metrics]
 
 
+def _engine(plan: Plan) -> str | None:
+    return plan.evaluation.generator.name if plan.evaluation.generator else None
+
+
 def key_of_answers(questions: Questions, saved: Tuned) -> str:
     """What the answers follow from, as one hash; on the main process alone, which has read the weights' files."""
     from core.lock.inputs import base_model
@@ -116,7 +120,7 @@ def key_of_answers(questions: Questions, saved: Tuned) -> str:
         column=[column.kind, packing_of(column)],
         prompts=questions.ids,
         ends=plan.recipe["eot_tokens"],
-        decoding=["greedy", plan.evaluation.max_new_tokens, plan.evaluation.batch_size, _settling(plan)],
+        decoding=["greedy", plan.evaluation.max_new_tokens, plan.evaluation.batch_size, _settling(plan), _engine(plan)],
     )
 
 

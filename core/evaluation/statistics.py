@@ -14,6 +14,7 @@ POWER = 0.8  # of finding a difference that is there, for the number of items ne
 RESAMPLES = 2000
 # Above this many items the jackknife that BCa needs costs more than its correction is worth.
 BCA_LIMIT = 2000
+AT_ONCE = 4_000_000  # drawn values held at a time
 
 
 def is_binary(scores: Sequence[float]) -> bool:
@@ -81,28 +82,9 @@ def bootstrap(
     None where there is nothing to resample: fewer than two items, or a statistic that never changes. Above
     `BCA_LIMIT` items the percentile interval is taken instead.
     """
-    import warnings
-
     import numpy as np
-    from scipy.stats import DegenerateDataWarning
-    from scipy.stats import bootstrap as resample
 
-    if n < 2:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegenerateDataWarning)  # answered by returning None
-        warnings.simplefilter("ignore", RuntimeWarning)
-        result = resample(
-            (np.arange(n),),
-            lambda indices: statistic(indices.tolist()),
-            vectorized=False,
-            n_resamples=RESAMPLES if n <= BCA_LIMIT else RESAMPLES // 4,
-            confidence_level=confidence,
-            method="BCa" if n <= BCA_LIMIT else "percentile",
-            rng=np.random.default_rng(seed),
-        )
-    low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
-    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
+    return _resampled(np.arange(n), lambda indices: statistic(indices.tolist()), seed, confidence, vectorized=False)
 
 
 def bootstrap_mean(
@@ -111,8 +93,36 @@ def bootstrap_mean(
     """`bootstrap` of the mean of `scores`, computed on whole arrays."""
     import numpy as np
 
-    values = np.asarray(scores, dtype=float)
-    return bootstrap(lambda indices: float(values[indices].mean()), len(values), seed=seed, confidence=confidence)
+    return _resampled(np.asarray(scores, dtype=float), np.mean, seed, confidence, vectorized=True)
+
+
+def _resampled(
+    values: Any, statistic: Callable[..., Any], seed: int, confidence: float, *, vectorized: bool
+) -> tuple[float, float] | None:
+    import warnings
+
+    import numpy as np
+    from scipy.stats import DegenerateDataWarning
+    from scipy.stats import bootstrap as resample
+
+    n = len(values)
+    if n < 2:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # answered by returning None
+        warnings.simplefilter("ignore", RuntimeWarning)
+        result = resample(
+            (values,),
+            statistic,
+            vectorized=vectorized,
+            n_resamples=RESAMPLES if n <= BCA_LIMIT else RESAMPLES // 4,
+            batch=max(1, AT_ONCE // n),
+            confidence_level=confidence,
+            method="BCa" if n <= BCA_LIMIT else "percentile",
+            rng=np.random.default_rng(seed),
+        )
+    low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
 def permutation(differences: Sequence[float], *, seed: int = 0) -> float:

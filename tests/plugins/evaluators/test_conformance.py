@@ -12,6 +12,11 @@ OURS: dict[str, tuple[dict[str, Any], str]] = {
     "token_f1": ({}, "yes"),
     "format_compliance": ({"regex": "yes|no"}, "yes"),
     "json_field": ({"field": "a"}, '{"a": 1}'),
+    "json_fields": ({"fields": ["a"]}, '{"a": 1}'),
+    "classification": ({"labels": ["yes", "no"]}, "yes"),
+    "rouge": ({}, "yes"),
+    "bleu": ({}, "yes"),
+    "chrf": ({}, "yes"),
     "perplexity": ({}, "yes"),
     "latency": ({}, "yes"),
 }

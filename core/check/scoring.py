@@ -1,0 +1,49 @@
+"""What is wrong with how a recipe wants answers scored, beyond single keys: prices, early stops, the harness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from core.errors import Problem
+from core.recipe import Recipe
+
+PRICES = ("input_per_million", "output_per_million", "per_hour")
+
+
+def scoring_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Problems in `evaluation`; every key is valid by itself already."""
+    settings: Mapping[str, Any] = recipe["evaluation"] or {}
+    price = settings.get("price")
+    if price:
+        yield from _price_problems(price)
+        if settings.get("stop_settled"):
+            yield Problem(
+                "price and stop_settled do not go together: prices count whole answers, stop_settled cuts them short",
+                key=("evaluation", "stop_settled"),
+                help="remove one of them",
+            )
+    if settings.get("lm_eval") and find_spec("lm_eval") is None:
+        yield Problem(
+            "lm_eval needs the package lm-eval, which is not installed",
+            key=("evaluation", "lm_eval"),
+            severity="warning",
+            help="pip install 'tunesmith[lm-eval]'",
+            blocks_run=True,
+        )
+
+
+def _price_problems(price: Mapping[str, Any]) -> Iterator[Problem]:
+    columns = price.get("columns") or {}
+    stated = [key for key in PRICES if price.get(key) is not None]
+    if not stated and not columns:
+        help = "set input_per_million and output_per_million, or per_hour"
+        yield Problem("the price names no figure", key=("evaluation", "price"), help=help)
+    for key, place in [
+        (price, ("evaluation", "price")),
+        *((columns[c], ("evaluation", "price", "columns", c)) for c in columns),
+    ]:
+        if key.get("per_hour") is not None and any(key.get(name) is not None for name in PRICES[:2]):
+            message = "a price per hour stands beside a price per token, and both would be charged"
+            yield Problem(message, key=(*place, "per_hour"), help="keep one of the two")
