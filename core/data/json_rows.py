@@ -118,8 +118,8 @@ def _json_help(text: str, error: json.JSONDecodeError) -> str | None:
 
 def _checked(value: Any, place: str, text: str, repeated: str | None) -> SourceRow:
     if repeated is not None:
-        help = "keep one of the two: nobody can tell which one is meant"
-        return SourceRow({}, place, f"the key {repeated!r} occurs twice in one object", text, help)
+        problem = f"the key {repeated!r} occurs twice in one object"
+        return SourceRow({}, place, problem, text, "keep one of the two: nobody can tell which one is meant")
     if isinstance(value, dict):
         lone = _lone_half(value) if HALF_CHARACTER.search(text) else None
         return SourceRow({}, place, lone, text) if lone else SourceRow(value, place)

@@ -85,8 +85,20 @@ def _described(dataset: DatasetPlan) -> dict[str, Any]:
         for name, value in dataset.options.items()
         if isinstance(value, str) and name.endswith("jinja") and "\n" not in value and _is_file(value)
     }
-    options = dict(dataset.options)
-    return {"path": shown(dataset.path), "format": dataset.format.name, "options": options, "files": named}
+    options = {name: _untold(value) for name, value in dataset.options.items()}
+    path = _untold(dataset.path) if "://" in dataset.path else shown(dataset.path)
+    return {"path": path, "format": dataset.format.name, "options": options, "files": named}
+
+
+def _untold(value: Any) -> Any:
+    """A value without the passwords and tokens of addresses, which would be kept with what was prepared."""
+    from core.data.addresses import is_address, masked
+
+    if isinstance(value, list):
+        return [_untold(entry) for entry in value]
+    if isinstance(value, str) and is_address(value) and masked(value) != value:
+        return f"{masked(value)} {text_hash(value)[:12]}"
+    return value
 
 
 def _is_file(text: str) -> bool:

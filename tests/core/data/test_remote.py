@@ -16,7 +16,7 @@ from core.data import read_rows
 from core.data.remote import contents
 from core.data.sources import contents_elsewhere, shown
 from core.errors import DataError
-from tests.core.data.making import dataset
+from tests.core.data.making import dataset, plan_of
 
 LINES = b"".join(b'{"n": %d}\n' % n for n in range(50))
 SECRET = "hunter2"
@@ -279,3 +279,14 @@ def test_the_content_of_a_data_set_elsewhere(web: str, bucket: Callable[[str, by
         f"{web}/train.jsonl": None
     }
     assert contents_elsewhere("here.jsonl", {}) is None
+
+
+def test_what_is_kept_of_prepared_data_holds_no_token(web: str, tokenizer: Any, tmp_path: Path) -> None:
+    from core.data.cache import key_inputs, key_of
+
+    def inputs(token: str) -> Any:
+        return key_inputs(plan_of(tmp_path, dataset(f"{web}/train.jsonl?token={token}")), tokenizer)
+
+    assert SECRET not in repr(inputs(SECRET))
+    assert key_of(inputs(SECRET)) == key_of(inputs(SECRET))
+    assert key_of(inputs(SECRET)) != key_of(inputs("another"))
