@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from core.audit.facts import CheckedExample, DataCheck, DataFacts, Finding
+from core.audit.facts import CheckedExample, DataCheck, DataFacts, Finding, Watch
 from core.errors import DataError, PluginError, Position, Problem, RecipeError, RowError, UserError
 from core.hookspecs import hookimpl
 from core.probes import Instruction, Probe
@@ -68,6 +68,7 @@ __all__ = [
     "Trainer",
     "Training",
     "UserError",
+    "Watch",
     "Workload",
     "hookimpl",
     "load_base",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from core.audit.facts import CheckedExample, CheckPlan, DataCheck, DataFacts, Finding
+from core.audit.facts import CheckedExample, CheckPlan, DataCheck, DataFacts, Finding, Watch
 from core.audit.plan import planned_checks, with_checks
-from core.audit.report import AuditEntry, AuditReport, audit, audit_lines, refuse_errors
+from core.audit.report import Audit, AuditEntry, AuditReport, audit, audit_lines, refuse_errors
 
 __all__ = [
+    "Audit",
     "AuditEntry",
     "AuditReport",
     "CheckPlan",
@@ -14,6 +15,7 @@ __all__ = [
     "DataCheck",
     "DataFacts",
     "Finding",
+    "Watch",
     "audit",
     "audit_lines",
     "planned_checks",

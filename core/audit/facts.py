@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
+from core.audit.looked import looked_up
 from core.types import DatasetPlan, Example, Options, Row, Schema
 
 if TYPE_CHECKING:
@@ -97,6 +98,40 @@ class DataFacts:
         """The examples of all three, in turn."""
         return chain(self.train, self.validation, self.test)
 
+    def example(self, number: int) -> CheckedExample:
+        """An example by its number, counted from 0 through all three."""
+        for part in (self.train, self.validation, self.test):
+            if number < len(part):
+                return part[number]
+            number -= len(part)
+        raise IndexError(number)
+
+    def place(self, number: int) -> str:
+        """Where an example stands, by its number."""
+        for part in (self.train, self.validation, self.test):
+            if number < len(part):
+                look = getattr(part, "place", None)  # cheaper than the whole example, where it is on disk
+                return str(look(number) if look is not None else part[number].place)
+            number -= len(part)
+        raise IndexError(number)
+
+    def places(self, numbers: Sequence[int]) -> Sequence[str]:
+        """Where examples stand, by their numbers; looked up when asked for, if they are many."""
+        return looked_up(numbers, self.place)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A check that goes through the data once, a few examples at a time, while they are prepared.
+
+    see(part, first, examples): `part` is `train`, `validation` or `test`, in this order; `first` is the number of the
+    first of these examples, counted through all parts. findings(facts): what was found, after the last; what was noted
+    by number is looked up in `facts`. It keeps little: examples are not held in memory.
+    """
+
+    see: Callable[[str, int, Sequence[CheckedExample]], None]
+    findings: Callable[[DataFacts], list[Finding]]
+
 
 @dataclass(frozen=True)
 class DataCheck:
@@ -104,6 +139,8 @@ class DataCheck:
 
     check(facts, options) -> findings, none if all is well; `options` are those of `options_schema`, which a recipe sets
     with `data_checks: {name: {level: warn, option: value}}`. default: the level where the recipe sets none.
+    watch(facts, options) -> a `Watch` to use in its place, for data of any size (`facts` has no examples yet, only the
+    tokenizer and the length): each walk of `check` over examples reads them from the disk again. See `watching`.
     """
 
     name: str
@@ -111,6 +148,7 @@ class DataCheck:
     default: Level = "warn"
     options_schema: Schema = field(default_factory=dict)
     description: str = ""
+    watch: Callable[[DataFacts, Options], Watch] | None = None
 
 
 @dataclass(frozen=True)

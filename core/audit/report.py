@@ -5,10 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from core.audit.facts import CheckPlan, DataFacts, Finding
+from core.audit.facts import CheckedExample, CheckPlan, DataFacts, Finding, Watch
+from core.audit.looked import FEW
+from core.audit.watching import in_chunks
 from core.errors import DataError, PluginError
+
+if TYPE_CHECKING:
+    from core.types import Tokenizer
 
 SHOWN_PLACES = 3
 SHOWN_DETAILS = 5
@@ -57,19 +62,53 @@ class AuditReport:
         }
 
 
+class Audit:
+    """The checks of a run, which see the examples as they are prepared: train first, then validation, then test."""
+
+    def __init__(self, checks: Sequence[CheckPlan], tokenizer: Tokenizer, sequence_len: int) -> None:
+        self._checks = checks
+        empty = DataFacts((), (), (), tokenizer, sequence_len)
+        self._watches = {
+            index: plan.check.watch(empty, plan.options)
+            for index, plan in enumerate(checks)
+            if plan.check.watch is not None
+        }
+        self._examples = 0
+        self._seconds = 0.0
+
+    def see(self, part: str, examples: Sequence[CheckedExample]) -> None:
+        """The next examples, of `train`, `validation` or `test`."""
+        if not examples:
+            return
+        start = time.perf_counter()
+        for watch in self._watches.values():
+            watch.see(part, self._examples, examples)
+        self._examples += len(examples)
+        self._seconds += time.perf_counter() - start
+
+    def report(self, facts: DataFacts) -> AuditReport:
+        """What was found. Raises `PluginError` for a check that returns anything but findings."""
+        start = time.perf_counter()
+        entries = [
+            AuditEntry(plan.check.name, plan.level, finding)
+            for index, plan in enumerate(self._checks)
+            for finding in _findings(plan, self._watches.get(index), facts)
+        ]
+        entries.sort(key=lambda entry: entry.level != "error")
+        return AuditReport(
+            tuple(entries),
+            self._examples,
+            self._seconds + time.perf_counter() - start,
+            {plan.check.name: plan.level for plan in self._checks},
+        )
+
+
 def audit(checks: Sequence[CheckPlan], facts: DataFacts) -> AuditReport:
-    """Make all `checks`. Raises `PluginError` for a check that returns anything but findings."""
-    start = time.perf_counter()
-    entries = [
-        AuditEntry(plan.check.name, plan.level, finding) for plan in checks for finding in _findings(plan, facts)
-    ]
-    entries.sort(key=lambda entry: entry.level != "error")
-    return AuditReport(
-        tuple(entries),
-        sum(map(len, (facts.train, facts.validation, facts.test))),
-        time.perf_counter() - start,
-        {plan.check.name: plan.level for plan in checks},
-    )
+    """Make all `checks` of data that is there. Raises `PluginError` for a check that returns anything but findings."""
+    run = Audit(checks, facts.tokenizer, facts.sequence_len)
+    for part, _, examples in in_chunks(facts):
+        run.see(part, examples)
+    return run.report(facts)
 
 
 def audit_lines(report: AuditReport, speed: str | None = None) -> list[str]:
@@ -98,8 +137,10 @@ def refuse_errors(report: AuditReport) -> None:
 
 def some_places(places: Sequence[str], shown: int = SHOWN_PLACES) -> str:
     """The first places, and how many more there are; a file is named once for several of its lines."""
-    distinct = list(dict.fromkeys(places))
-    more = f" and {len(distinct) - shown:,} more" if len(distinct) > shown else ""
+    # of very many, only the first are looked up
+    distinct = list(dict.fromkeys(places[:FEW]))
+    count = len(distinct) if len(places) <= FEW else len(places)
+    more = f" and {count - shown:,} more" if count > shown else ""
     named, before = [], ""
     for place in distinct[:shown]:
         file, mark, line = place.rpartition(":")
@@ -108,8 +149,8 @@ def some_places(places: Sequence[str], shown: int = SHOWN_PLACES) -> str:
     return ", ".join(named) + more
 
 
-def _findings(plan: CheckPlan, facts: DataFacts) -> list[Finding]:
-    found = plan.check.check(facts, plan.options)
+def _findings(plan: CheckPlan, watch: Watch | None, facts: DataFacts) -> list[Finding]:
+    found = plan.check.check(facts, plan.options) if watch is None else watch.findings(facts)
     if not isinstance(found, list) or not all(isinstance(finding, Finding) for finding in found):
         raise PluginError(f"data check {plan.check.name!r} returned {found!r}, not a list of Finding")
     return found

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.audit import AuditReport, DataFacts, audit, audit_lines, refuse_errors
+from core.audit import Audit, AuditReport, CheckedExample, DataFacts, audit_lines, refuse_errors
 from core.console import say
 from core.data.cache import CacheEntry, key_inputs, key_of, prepared_folder, take_entry
 from core.data.chat_templates import adopt_chat_template
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 ITEM_STATS = ("path", "type", "rows", "bad_rows", "first_bad_rows")
 FROM_CACHE = "from the cache"
+See = Callable[[str, Sequence[CheckedExample]], None]
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,9 @@ def limits_of(plan: Plan) -> Limits:
     return Limits(int(recipe["sequence_len"] or 2048), recipe["excess_length_strategy"] or "drop", skipped)
 
 
-def gather(plan: Plan, tokenizer: Tokenizer, folder: Path) -> Gathered:
-    """Read, render and tokenise everything that `plan` names into files in `folder`.
+def gather(plan: Plan, tokenizer: Tokenizer, folder: Path, see: See = lambda part, examples: None) -> Gathered:
+    """Read, render and tokenise everything that `plan` names into files in `folder`. see(part, examples) is called with
+    the examples of `train`, `validation` and `test`, some at a time.
 
     The tokenizer has to have the recipe's chat template already. Raises `DataError` for what cannot be used, all at
     once.
@@ -87,19 +89,19 @@ def gather(plan: Plan, tokenizer: Tokenizer, folder: Path) -> Gathered:
     limits = limits_of(plan)
     refusals: list[DataError] = []
 
-    def each(name: str, datasets: Sequence[DatasetPlan], work: Callable[..., Collected]) -> list[Collected]:
+    def each(part: str, datasets: Sequence[DatasetPlan], work: Callable[..., Collected]) -> list[Collected]:
         done = []
         for number, dataset in enumerate(datasets):
-            store = Store(folder, f"{name}-{number}", dataset)
+            store = Store(folder, f"{part}-{number}", dataset)
             try:
-                done.append(work(dataset, tokenizer, limits, store, lambda examples: None))
+                done.append(work(dataset, tokenizer, limits, store, partial(see, part)))
             except DataError as error:
                 if all(error.message != other.message for other in refusals):
                     refusals.append(error)
         return done
 
     training = each("train", plan.datasets, collect)
-    validation = each("val", plan.validation, collect)
+    validation = each("validation", plan.validation, collect)
     held_out = each("test", plan.evaluation.datasets, collect_items)
     _refuse_all(refusals)
     return Gathered(training, validation, held_out, limits)
@@ -139,9 +141,10 @@ def _build(plan: Plan, tokenizer: Tokenizer, inputs: Mapping[str, Any] | None, f
     """Prepare the data of `plan` into `folder`; returns what is kept beside the files, JSON-ready."""
     recipe = plan.recipe
     with tempfile.TemporaryDirectory(prefix=".texts-", dir=folder) as texts:
-        gathered = gather(plan, tokenizer, Path(texts))
+        checks = Audit(plan.checks, tokenizer, limits_of(plan).sequence_len)
+        gathered = gather(plan, tokenizer, Path(texts), checks.see)
         _refuse_nothing(gathered)
-        report = audit(plan.checks, gathered.facts(tokenizer))
+        report = checks.report(gathered.facts(tokenizer))
         stats = stats_of(gathered, report)
         parted = None
         if not report.errors:
@@ -151,6 +154,7 @@ def _build(plan: Plan, tokenizer: Tokenizer, inputs: Mapping[str, Any] | None, f
                 entry |= {"trained_on": trained_on, "in_one_pass": in_one_pass}
         for line in [*lines_about(stats, recipe), *audit_lines(report)]:
             say(line)
+        again = audit_lines(report, speed=FROM_CACHE)
         refuse_errors(report)
         assert parted is not None
         write_parts(folder, parted)
@@ -159,7 +163,7 @@ def _build(plan: Plan, tokenizer: Tokenizer, inputs: Mapping[str, Any] | None, f
         "inputs": inputs,
         "stats": stats,
         "parts": parted.described(),
-        "audit_lines": audit_lines(report, speed=FROM_CACHE),
+        "audit_lines": again,
     }
 
 

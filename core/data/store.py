@@ -89,18 +89,22 @@ class Store:
 
     def read(self, chunk: int) -> list[CheckedExample]:
         """The examples of a chunk, read from disk. The store has to be closed."""
+        return _examples(self._batch(0, chunk), self._batch(1, chunk), self.dataset)
+
+    def places(self, chunk: int) -> list[str]:
+        """Where the examples of a chunk stand."""
+        found: list[str] = self._batch(0, chunk).column("place").to_pylist()
+        return found
+
+    def _batch(self, file: int, chunk: int) -> pa.RecordBatch:
         import pyarrow as pa
 
-        batches: list[pa.RecordBatch] = []
-        for file, offsets, schema in zip(self.files, self._offsets, _schemas(), strict=True):
-            with pa.OSFile(str(file)) as source:
-                source.seek(offsets[chunk])
-                message = pa.ipc.read_message(source)
-                if message.type == "schema":
-                    message = pa.ipc.read_message(source)  # the schema goes in front of the first chunk
-                batches.append(pa.ipc.read_record_batch(message, schema))
-        tokens, texts = batches
-        return _examples(tokens, texts, self.dataset)
+        with pa.OSFile(str(self.files[file])) as source:
+            source.seek(self._offsets[file][chunk])
+            message = pa.ipc.read_message(source)
+            if message.type == "schema":
+                message = pa.ipc.read_message(source)  # the schema goes in front of the first chunk
+            return pa.ipc.read_record_batch(message, _schemas()[file])
 
     def _open(self) -> None:
         import pyarrow as pa
@@ -119,6 +123,7 @@ class Stored(Sequence[CheckedExample]):
         for store, number in self._chunks:
             self._starts.append(self._starts[-1] + store.starts[number + 1] - store.starts[number])
         self._read = lru_cache(OPEN_CHUNKS)(self._read_chunk)
+        self._places = lru_cache(OPEN_CHUNKS)(self._places_of)
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -144,6 +149,15 @@ class Stored(Sequence[CheckedExample]):
             raise IndexError(index)
         chunk = bisect_right(self._starts, number) - 1
         return self._read(chunk)[number - self._starts[chunk]]
+
+    def place(self, number: int) -> str:
+        """Where an example stands."""
+        chunk = bisect_right(self._starts, number) - 1
+        return self._places(chunk)[number - self._starts[chunk]]
+
+    def _places_of(self, chunk: int) -> list[str]:
+        store, number = self._chunks[chunk]
+        return store.places(number)
 
     def _read_chunk(self, chunk: int) -> list[CheckedExample]:
         store, number = self._chunks[chunk]
@@ -259,7 +273,7 @@ def _example(
     return CheckedExample(
         place=place,
         row=pickle.loads(row),
-        example=Example(segments, notes=tuple(notes), **given),
+        example=Example(segments if not given else (), notes=tuple(notes), **given),
         dataset=dataset,
         prompt=text[: ends[first - 1]] if first and first != last else "",
         answer=text[ends[first - 1] if first else 0 : ends[last - 1]] if first != last else "",

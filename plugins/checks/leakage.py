@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from core import CheckedExample, DataCheck, DataFacts, Finding, hookimpl
+from core.audit import Watch
 from core.types import Options
-from plugins.checks.repeats import SIMILARITY
-from plugins.checks.similarity import near_pairs
+from plugins.checks.learning import watching
+from plugins.checks.repeats import SIMILARITY, Contents
+from plugins.checks.similarity import Texts, similar
 
 
-def leakage(facts: DataFacts, options: Options) -> list[Finding]:
+def leakage(facts: DataFacts, options: Options) -> Watch:
     """Evaluation items and validation examples that are training examples, prompt and answer alike."""
-    trained = {example.content: example.place for example in reversed(facts.train) if example.kept}
-    findings = []
-    found = [(e.place, trained[e.content]) for e in facts.test if e.content in trained]
-    if found:
-        message = f"{len(found):,} of {len(facts.test):,} evaluation items are in the training data too"
-        findings.append(_finding(f"{message}, so their score would mean nothing", found))
-    tested = {example.place for example in facts.test}
-    validation = [e for e in facts.validation if e.kept and e.place not in tested]
-    found = [(e.place, trained[e.content]) for e in validation if e.content in trained]
-    if found:
-        message = f"{len(found):,} of {len(validation):,} validation examples are in the training data too"
-        findings.append(_finding(f"{message}, so the validation loss would flatter", found))
-    return findings
+    contents = Contents()
+
+    def findings(facts: DataFacts) -> list[Finding]:
+        found = _leaked(facts, facts.test, contents)
+        findings = []
+        if found:
+            message = f"{len(found):,} of {len(facts.test):,} evaluation items are in the training data too"
+            findings.append(_finding(f"{message}, so their score would mean nothing", found))
+        tested = {example.place for example in facts.test} if len(facts.validation) else set()
+        validation = [e for e in facts.validation if e.kept and e.place not in tested]
+        found = _leaked(facts, validation, contents)
+        if found:
+            message = f"{len(found):,} of {len(validation):,} validation examples are in the training data too"
+            findings.append(_finding(f"{message}, so the validation loss would flatter", found))
+        return findings
+
+    return Watch(contents.see, findings)
+
+
+def _leaked(facts: DataFacts, held_out: Iterable[CheckedExample], contents: Contents) -> list[tuple[str, str]]:
+    """(place, place of the first equal example that is trained on) of every held-out example that has one."""
+    import numpy as np
+
+    asked = [(hash(example.content), example) for example in held_out]
+    hashes = np.array([key for key, _ in asked], dtype=np.int64)
+    trained = np.frombuffer(contents.hashes, dtype=np.int64)
+    at = np.flatnonzero(np.isin(trained, hashes))
+    # the first of equal ones comes last, and stays
+    first = dict(zip(trained[at][::-1].tolist(), at[::-1].tolist(), strict=True))
+    return [
+        (example.place, facts.place(contents.numbers[first[key]]))
+        for key, example in asked
+        if key in first and facts.example(contents.numbers[first[key]]).content == example.content
+    ]
 
 
 def _finding(message: str, found: Sequence[tuple[str, str]]) -> Finding:
@@ -36,22 +59,39 @@ def _finding(message: str, found: Sequence[tuple[str, str]]) -> Finding:
     )
 
 
-def near_leakage(facts: DataFacts, options: Options) -> list[Finding]:
+def near_leakage(facts: DataFacts, options: Options) -> Watch:
     """Evaluation items and validation examples whose prompt is nearly, or exactly, one that is trained on."""
-    trained = [example for example in facts.train if example.kept]
-    contents = {example.content for example in trained}
-    places: set[str] = set()
-    findings = []
-    for what, examples in (("evaluation items", facts.test), ("validation examples", facts.validation)):
-        rest = [e for e in examples if e.kept and e.content not in contents and e.place not in places]
-        places |= {example.place for example in rest}
-        pairs = near_pairs([_asked(e) for e in rest], float(options["similarity"]), [_asked(e) for e in trained])
-        if pairs:
-            message = f"{len(pairs):,} of {len(examples):,} {what} ask nearly what the training data ask"
-            details = [f"{rest[index].place} is nearly {trained[other].place}" for index, other in pairs]
-            help = "look at them: if they are the same question, take them out of one of the two"
-            findings.append(Finding(message, [rest[i].place for i, _ in pairs], help=help, details=details))
-    return findings
+    contents, prompts = Contents(), Texts()
+
+    def see(part: str, first: int, examples: Sequence[CheckedExample]) -> None:
+        contents.see(part, first, examples)
+        if part == "train":
+            for example in examples:
+                if example.kept:
+                    prompts.add(_asked(example))
+
+    def findings(facts: DataFacts) -> list[Finding]:
+        places: set[str] = set()
+        found = []
+        known = None
+        for what, examples in (("evaluation items", facts.test), ("validation examples", facts.validation)):
+            if not len(examples):
+                continue
+            known = known or frozenset(contents.hashes)
+            rest = [e for e in examples if e.kept and hash(e.content) not in known and e.place not in places]
+            places |= {example.place for example in rest}
+            texts = Texts()
+            for example in rest:
+                texts.add(_asked(example))
+            pairs = similar(texts, float(options["similarity"]), prompts)
+            if pairs:
+                message = f"{len(pairs):,} of {len(examples):,} {what} ask nearly what the training data ask"
+                details = [f"{rest[i].place} is nearly {facts.place(contents.numbers[other])}" for i, other in pairs]
+                help = "look at them: if they are the same question, take them out of one of the two"
+                found.append(Finding(message, [rest[i].place for i, _ in pairs], help=help, details=details))
+        return found
+
+    return Watch(see, findings)
 
 
 def _asked(example: CheckedExample) -> str:
@@ -61,8 +101,8 @@ def _asked(example: CheckedExample) -> str:
 @hookimpl
 def data_checks() -> list[DataCheck]:
     return [
-        DataCheck("leakage", leakage, "error", description="Held-out examples that are trained on."),
-        DataCheck(
+        watching("leakage", leakage, "error", description="Held-out examples that are trained on."),
+        watching(
             "near_leakage",
             near_leakage,
             options_schema=SIMILARITY,

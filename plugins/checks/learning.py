@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from core import CheckedExample, DataCheck, DataFacts, Finding, hookimpl
+from core.audit import Watch
+from core.audit.facts import Level
+from core.audit.watching import TRAINED, Marks, at_once, marking
 from core.data.collect import length_99
 from core.types import Options
 
+IGNORED = -100
 HEAVY_SHARE = 0.2  # of all trained tokens, in the longest hundredth of the examples
-
-
-def _places(examples: Sequence[CheckedExample]) -> list[str]:
-    return [example.place for example in examples]
 
 
 def counted(number: int, word: str = "example") -> str:
@@ -20,83 +22,144 @@ def counted(number: int, word: str = "example") -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
-def nothing_to_train(facts: DataFacts, options: Options) -> list[Finding]:
+def nothing_to_train(facts: DataFacts, options: Options) -> Watch:
     """Examples in which no token is trained, before any cutting."""
-    found = [e for e in (*facts.train, *facts.validation) if not e.cut and not (e.labels != -100).any()]
-    if not found:
-        return []
-    total = len(facts.train) + len(facts.validation)
-    message = f"{len(found):,} of {counted(total)} have no token that is trained"
-    return [
-        Finding(message, _places(found), help="check roles_to_train and the labels of these rows, or take them out")
-    ]
+
+    def say(facts: DataFacts, marks: Marks) -> list[Finding]:
+        if not len(marks):
+            return []
+        message = f"{len(marks):,} of {counted(marks.seen)} have no token that is trained"
+        help = "check roles_to_train and the labels of these rows, or take them out"
+        return [Finding(message, facts.places(marks.numbers), help=help)]
+
+    return marking(lambda e: not e.cut and not (e.kept or (e.labels != IGNORED).any()), say)
 
 
-def end_of_turn(facts: DataFacts, options: Options) -> list[Finding]:
+def end_of_turn(facts: DataFacts, options: Options) -> Watch:
     """Examples that do not teach the model to stop."""
-    trained = [e for e in (*facts.train, *facts.validation) if e.kept]
-    found = [example for example in trained if not example.ends]
-    if not found:
-        return []
-    message = (
-        f"{len(found):,} of {counted(len(trained))} end their trained text without an end-of-turn token: "
-        "the model does not learn to stop there"
-    )
-    help = f"end the trained text in {facts.tokenizer.eos_token!r}; for chat_template, keep train_on_eos: turn"
-    return [Finding(message, _places(found), help=help)]
+
+    def say(facts: DataFacts, marks: Marks) -> list[Finding]:
+        if not len(marks):
+            return []
+        message = (
+            f"{len(marks):,} of {counted(marks.seen)} end their trained text without an end-of-turn token: "
+            "the model does not learn to stop there"
+        )
+        help = f"end the trained text in {facts.tokenizer.eos_token!r}; for chat_template, keep train_on_eos: turn"
+        return [Finding(message, facts.places(marks.numbers), help=help)]
+
+    return marking(lambda e: not e.ends, say, among=lambda e: e.kept)
 
 
-def too_long(facts: DataFacts, options: Options) -> list[Finding]:
+def too_long(facts: DataFacts, options: Options) -> Watch:
     """Examples longer than `sequence_len`: dropped or cut, and those cut so far that nothing trained is left."""
-    findings = []
-    rows = [*facts.train, *facts.validation]
-    lengths = sorted(example.length for example in rows)
-    long = [example for example in rows if example.length > facts.sequence_len]
-    if long:
-        cut = sum(example.cut for example in long)
-        done = "cut" if cut else "dropped"
-        message = f"{done} {counted(len(long))} of {len(rows):,} longer than sequence_len {facts.sequence_len:,}"
-        fit = f"the longest has {lengths[-1]:,} tokens, sequence_len {length_99(lengths):,} would fit 99 %"
-        findings.append(Finding(message, _places(long), help=fit))
-    empty = [example for example in long if example.cut and not example.kept]
-    if empty:
-        message = f"dropped {counted(len(empty))} of which nothing trained is left after the cut"
-        findings.append(Finding(message, _places(empty), help="raise sequence_len"))
-    return findings
+    lengths, long, empty = array("i"), Marks(), Marks()
+    cut = 0
+
+    def see(part: str, first: int, examples: Sequence[CheckedExample]) -> None:
+        nonlocal cut
+        if part not in TRAINED:
+            return
+        lengths.extend([example.length for example in examples])
+        if max(example.length for example in examples) <= facts.sequence_len:
+            return
+        for number, example in enumerate(examples, first):
+            if example.length > facts.sequence_len:
+                long.numbers.append(number)
+                cut += example.cut
+                if example.cut and not example.kept:
+                    empty.numbers.append(number)
+
+    def findings(facts: DataFacts) -> list[Finding]:
+        import numpy as np
+
+        found = []
+        if len(long):
+            ordered = np.sort(np.frombuffer(lengths, dtype=np.int32))
+            done = "cut" if cut else "dropped"
+            message = f"{done} {counted(len(long))} of {len(ordered):,} longer than sequence_len {facts.sequence_len:,}"
+            fit = f"the longest has {ordered[-1]:,} tokens, sequence_len {length_99(ordered):,} would fit 99 %"
+            found.append(Finding(message, facts.places(long.numbers), help=fit))
+        if len(empty):
+            message = f"dropped {counted(len(empty))} of which nothing trained is left after the cut"
+            found.append(Finding(message, facts.places(empty.numbers), help="raise sequence_len"))
+        return found
+
+    return Watch(see, findings)
 
 
-def straddling(facts: DataFacts, options: Options) -> list[Finding]:
+def straddling(facts: DataFacts, options: Options) -> Watch:
     """Tokens that reach over the seam of trained and untrained text; they count as what they start in."""
-    found = [example for example in (*facts.train, *facts.validation) if example.kept and example.straddling]
-    if not found:
-        return []
-    count = sum(example.straddling for example in found)
-    message = f"{counted(count, 'token')} over the seam of trained and untrained text, in {counted(len(found))}"
-    return [Finding(message, _places(found), help="let what stands before an answer end in a line break, not a space")]
+    tokens = 0
+
+    def mark(example: CheckedExample) -> bool:
+        nonlocal tokens
+        if example.kept and example.straddling:
+            tokens += example.straddling
+            return True
+        return False
+
+    def say(facts: DataFacts, marks: Marks) -> list[Finding]:
+        if not len(marks):
+            return []
+        message = f"{counted(tokens, 'token')} over the seam of trained and untrained text, in {counted(len(marks))}"
+        help = "let what stands before an answer end in a line break, not a space"
+        return [Finding(message, facts.places(marks.numbers), help=help)]
+
+    return marking(mark, say)
 
 
-def too_few(facts: DataFacts, options: Options) -> list[Finding]:
+def too_few(facts: DataFacts, options: Options) -> Watch:
     """Fewer examples than a model learns a task from."""
-    kept = sum(example.kept for example in facts.train)
-    least = int(options["least"])
-    if kept >= least:
-        return []
-    message = f"only {counted(kept)} to train on: so few are learnt by heart rather than understood"
-    return [Finding(message, count=kept, help=f"add examples that differ; {least} to 1,000 good ones are a start")]
+
+    def say(facts: DataFacts, marks: Marks) -> list[Finding]:
+        least = int(options["least"])
+        if marks.seen >= least:
+            return []
+        message = f"only {counted(marks.seen)} to train on: so few are learnt by heart rather than understood"
+        help = f"add examples that differ; {least} to 1,000 good ones are a start"
+        return [Finding(message, count=marks.seen, help=help)]
+
+    return marking(lambda e: False, say, parts=("train",), among=lambda e: e.kept)
 
 
-def length_spread(facts: DataFacts, options: Options) -> list[Finding]:
+def length_spread(facts: DataFacts, options: Options) -> Watch:
     """A few very long answers that most of the loss is computed on."""
-    trained = [(int((e.labels != -100).sum()), e) for e in facts.train if e.kept]
-    if len(trained) < 100:
-        return []
-    trained.sort(key=lambda pair: -pair[0])
-    top = trained[: len(trained) // 100]
-    total, share = sum(tokens for tokens, _ in trained), sum(tokens for tokens, _ in top)
-    if share <= HEAVY_SHARE * total:
-        return []
-    message = f"the longest 1 % of the examples hold {share / total:.0%} of all trained tokens and outweigh the others"
-    return [Finding(message, _places([e for _, e in top]), help="shorten or split them, or lower sequence_len")]
+    tokens, numbers = array("i"), array("q")
+
+    def see(part: str, first: int, examples: Sequence[CheckedExample]) -> None:
+        import numpy as np
+
+        if part == "train":
+            for number, example in enumerate(examples, first):
+                if example.kept:
+                    tokens.append(int(np.count_nonzero(example.labels != IGNORED)))
+                    numbers.append(number)
+
+    def findings(facts: DataFacts) -> list[Finding]:
+        import numpy as np
+
+        if len(tokens) < 100:
+            return []
+        trained = np.frombuffer(tokens, dtype=np.int32)
+        top = np.argsort(-trained, kind="stable")[: len(trained) // 100]
+        total, share = int(trained.sum(dtype=np.int64)), int(trained[top].sum(dtype=np.int64))
+        if share <= HEAVY_SHARE * total:
+            return []
+        message = (
+            f"the longest 1 % of the examples hold {share / total:.0%} of all trained tokens and outweigh the others"
+        )
+        places = facts.places(np.frombuffer(numbers, dtype=np.int64)[top].tolist())
+        return [Finding(message, places, help="shorten or split them, or lower sequence_len")]
+
+    return Watch(see, findings)
+
+
+def watching(
+    name: str, watch: Callable[[DataFacts, Options], Watch], default: Level = "warn", *, description: str, **more: Any
+) -> DataCheck:
+    """A data check that goes through the data once."""
+    return DataCheck(name, at_once(watch), default, description=description, watch=watch, **more)
 
 
 @hookimpl
@@ -105,10 +168,10 @@ def data_checks() -> list[DataCheck]:
         "least": {"type": "integer", "minimum": 1, "default": 100, "description": "How many training examples suffice."}
     }
     return [
-        DataCheck("nothing_to_train", nothing_to_train, "error", description="Examples without a trained token."),
-        DataCheck("end_of_turn", end_of_turn, "error", description="Trained text without an end-of-turn token."),
-        DataCheck("too_long", too_long, description="Examples longer than sequence_len, dropped or cut."),
-        DataCheck("straddling", straddling, description="Tokens over the seam of trained and untrained text."),
-        DataCheck("too_few", too_few, options_schema=least, description="Fewer training examples than `least`."),
-        DataCheck("length_spread", length_spread, description="Few long examples that outweigh all others."),
+        watching("nothing_to_train", nothing_to_train, "error", description="Examples without a trained token."),
+        watching("end_of_turn", end_of_turn, "error", description="Trained text without an end-of-turn token."),
+        watching("too_long", too_long, description="Examples longer than sequence_len, dropped or cut."),
+        watching("straddling", straddling, description="Tokens over the seam of trained and untrained text."),
+        watching("too_few", too_few, options_schema=least, description="Fewer training examples than `least`."),
+        watching("length_spread", length_spread, description="Few long examples that outweigh all others."),
     ]

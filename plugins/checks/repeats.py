@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from core import CheckedExample, DataCheck, DataFacts, Finding, hookimpl
+from core.audit import Watch
+from core.audit.looked import looked_up
 from core.types import Options
-from plugins.checks.learning import counted
-from plugins.checks.similarity import near_pairs
+from plugins.checks.learning import counted, watching
+from plugins.checks.similarity import Texts, similar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
 
 SIMILARITY = {
     "similarity": {
@@ -18,64 +30,129 @@ SIMILARITY = {
 }
 
 
-def _first_copies(facts: DataFacts) -> tuple[list[CheckedExample], list[CheckedExample]]:
-    """The training examples that are kept, parted into first ones and exact copies."""
-    first: dict[str, CheckedExample] = {}
-    copies = []
-    for example in facts.train:
-        if example.kept and first.setdefault(example.content, example) is not example:
-            copies.append(example)
-    return list(first.values()), copies
+class Contents:
+    """The training examples that are kept, by a hash of what they are about: 16 bytes each."""
+
+    def __init__(self) -> None:
+        self.numbers, self.hashes = array("q"), array("q")
+
+    def see(self, part: str, first: int, examples: Sequence[CheckedExample]) -> None:
+        """The next examples."""
+        if part == "train":
+            kept = [(number, example) for number, example in enumerate(examples, first) if example.kept]
+            self.numbers.extend([number for number, _ in kept])
+            self.hashes.extend([hash(example.content) for _, example in kept])
+
+    def firsts(self) -> Ints:
+        """The indices, rising, of those that are equal to no earlier one."""
+        import numpy as np
+
+        return np.sort(np.unique(np.frombuffer(self.hashes, dtype=np.int64), return_index=True)[1])
+
+    def copies(self) -> list[int]:
+        """The numbers of those that are equal to an earlier one."""
+        import numpy as np
+
+        copies: list[int] = np.delete(np.frombuffer(self.numbers, dtype=np.int64), self.firsts()).tolist()
+        return copies
 
 
-def duplicates(facts: DataFacts, options: Options) -> list[Finding]:
+def duplicates(facts: DataFacts, options: Options) -> Watch:
     """Training examples that are equal to an earlier one."""
-    _, copies = _first_copies(facts)
-    if not copies:
-        return []
-    message = f"{len(copies):,} of {counted(len(facts.train))} {'is a copy' if len(copies) == 1 else 'are copies'}"
-    return [Finding(f"{message} of an earlier one", [e.place for e in copies], help="take the copies out")]
+    contents = Contents()
+
+    def findings(facts: DataFacts) -> list[Finding]:
+        copies = contents.copies()
+        if not copies:
+            return []
+        message = f"{len(copies):,} of {counted(len(facts.train))} {'is a copy' if len(copies) == 1 else 'are copies'}"
+        return [Finding(f"{message} of an earlier one", facts.places(copies), help="take the copies out")]
+
+    return Watch(contents.see, findings)
 
 
-def near_duplicates(facts: DataFacts, options: Options) -> list[Finding]:
+def near_duplicates(facts: DataFacts, options: Options) -> Watch:
     """Training examples that are nearly equal to an earlier one."""
-    first, _ = _first_copies(facts)
-    texts = [f"{example.prompt} {example.answer}" if example.answer else example.text for example in first]
-    pairs = near_pairs(texts, float(options["similarity"]))
-    if not pairs:
-        return []
-    message = f"{len(pairs):,} of {counted(len(first))} {'is' if len(pairs) == 1 else 'are'} nearly equal"
-    details = [f"{first[index].place} is nearly {first[other].place}" for index, other in pairs]
-    help = "keep one of each, so that they do not count more than others"
-    return [Finding(f"{message} to an earlier one", [first[i].place for i, _ in pairs], help=help, details=details)]
+    texts, contents = Texts(), Contents()
+
+    def see(part: str, first: int, examples: Sequence[CheckedExample]) -> None:
+        contents.see(part, first, examples)
+        if part == "train":
+            for example in examples:
+                if example.kept:
+                    texts.add(f"{example.prompt} {example.answer}" if example.answer else example.text)
+
+    def findings(facts: DataFacts) -> list[Finding]:
+        numbers, firsts = contents.numbers, contents.firsts()
+        pairs = similar(texts, float(options["similarity"]), chosen=firsts)
+        if not pairs:
+            return []
+        message = f"{len(pairs):,} of {counted(len(firsts))} {'is' if len(pairs) == 1 else 'are'} nearly equal"
+        details = looked_up(
+            pairs, lambda pair: f"{facts.place(numbers[pair[0]])} is nearly {facts.place(numbers[pair[1]])}"
+        )
+        help = "keep one of each, so that they do not count more than others"
+        places = facts.places([numbers[index] for index, _ in pairs])
+        return [Finding(f"{message} to an earlier one", places, help=help, details=details)]
+
+    return Watch(see, findings)
 
 
-def conflicting_answers(facts: DataFacts, options: Options) -> list[Finding]:
+def conflicting_answers(facts: DataFacts, options: Options) -> Watch:
     """Prompts that stand in the training data with more than one answer."""
-    answers: dict[str, dict[str, CheckedExample]] = {}
-    for example in facts.train:
-        if example.kept and example.answer:
-            spoken = " ".join(example.answer.split()).casefold()
-            answers.setdefault(example.prompt, {}).setdefault(spoken, example)
-    found = [list(given.values()) for given in answers.values() if len(given) > 1]
-    if not found:
-        return []
-    message = f"{counted(len(found), 'prompt')} of {len(answers):,} {'has' if len(found) == 1 else 'have'}"
-    details = [f"{', '.join(e.place for e in given[:4])} answer one prompt differently" for given in found]
-    places = [example.place for given in found for example in given]
-    help = "keep the better answer; nothing can be learnt from a contradiction"
-    return [Finding(f"{message} different answers", places, count=len(found), help=help, details=details)]
+    numbers, prompts, answers = array("q"), array("q"), array("q")
+
+    def see(part: str, first: int, examples: Sequence[CheckedExample]) -> None:
+        if part != "train":
+            return
+        for number, example in enumerate(examples, first):
+            if example.kept and example.answer:
+                numbers.append(number)
+                prompts.append(hash(example.prompt))
+                answers.append(hash(" ".join(example.answer.split()).casefold()))
+
+    def findings(facts: DataFacts) -> list[Finding]:
+        found, asked = _conflicts(numbers, prompts, answers)
+        if not found:
+            return []
+        message = f"{counted(len(found), 'prompt')} of {asked:,} {'has' if len(found) == 1 else 'have'}"
+        details = looked_up(found, lambda given: f"{', '.join(facts.places(given[:4]))} answer one prompt differently")
+        places = facts.places([number for given in found for number in given])
+        help = "keep the better answer; nothing can be learnt from a contradiction"
+        return [Finding(f"{message} different answers", places, count=len(found), help=help, details=details)]
+
+    return Watch(see, findings)
+
+
+def _conflicts(numbers: array[int], prompts: array[int], answers: array[int]) -> tuple[list[list[int]], int]:
+    """(for each prompt with several answers, the first example of each answer), and how many prompts there are."""
+    import numpy as np
+
+    if not numbers:
+        return [], 0
+    asked, given = (np.frombuffer(column, dtype=np.int64) for column in (prompts, answers))
+    _, first_of, prompt_of = np.unique(asked, return_index=True, return_inverse=True)
+    # the first example of every prompt and answer
+    pairs = np.unique(np.stack([first_of[prompt_of.reshape(-1)], given]), axis=1, return_index=True)[1]
+    pairs.sort()
+    owners = first_of[prompt_of.reshape(-1)][pairs]
+    several = np.flatnonzero(np.bincount(owners, minlength=1) > 1)
+    chosen = np.isin(owners, several)
+    groups: dict[int, list[int]] = {}
+    for owner, index in zip(owners[chosen].tolist(), pairs[chosen].tolist(), strict=True):
+        groups.setdefault(owner, []).append(numbers[index])
+    return [groups[owner] for owner in sorted(groups)], len(first_of)
 
 
 @hookimpl
 def data_checks() -> list[DataCheck]:
     return [
-        DataCheck("duplicates", duplicates, description="Training examples that occur more than once."),
-        DataCheck(
+        watching("duplicates", duplicates, description="Training examples that occur more than once."),
+        watching(
             "near_duplicates",
             near_duplicates,
             options_schema=SIMILARITY,
             description="Training examples that are nearly equal.",
         ),
-        DataCheck("conflicting_answers", conflicting_answers, description="Prompts with more than one answer."),
+        watching("conflicting_answers", conflicting_answers, description="Prompts with more than one answer."),
     ]

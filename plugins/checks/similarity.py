@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+import tempfile
+from array import array
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Hashes = NDArray[np.uint64]
+    Ints = NDArray[np.int64]
 
 WIDTH = 5  # characters of a shingle
 LONGEST = 4_000  # characters of a text that are compared
@@ -22,67 +27,182 @@ IN_A_BUCKET = 4
 CHUNK = 1_000
 _FACTOR = 0x9E3779B97F4A7C15
 _OTHER = re.compile(r"\W+")
+_PLAIN = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
+DISTINCT_KEPT = 2_000  # texts whose shingles are kept at hand while texts are compared
 
 
 def normalised(text: str) -> str:
     """Lower case, and one space for everything that is no letter or digit."""
-    return _OTHER.sub(" ", text[:LONGEST].casefold()).strip()
+    text = text[:LONGEST]
+    if text.isascii():
+        return " ".join(text.lower().translate(_PLAIN).split())
+    return _OTHER.sub(" ", text.casefold()).strip()
+
+
+class Texts:
+    """Normalised texts in a temporary file that has no name; in memory are 16 bytes for each: its place and a hash."""
+
+    def __init__(self) -> None:
+        self._ends, self.hashes = array("q", [0]), array("q")
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
+        self._waiting: list[bytes] = []
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def add(self, text: str) -> None:
+        """Append `text`, normalised."""
+        clean = normalised(text)
+        raw = clean.encode("utf-8", "surrogatepass")
+        self.hashes.append(hash(clean) if clean else 0)
+        self._ends.append(self._ends[-1] + len(raw))
+        self._waiting.append(raw)
+        if len(self._waiting) >= CHUNK:
+            self._write()
+
+    def hash_of(self, indices: Ints) -> Ints:
+        """The hashes of these texts, 0 for empty ones."""
+        import numpy as np
+
+        found: Ints = np.frombuffer(self.hashes, dtype=np.int64)[indices]
+        return found
+
+    def get(self, index: int) -> str:
+        """The text that was added as number `index`, from 0."""
+        self._write()
+        start, end = self._ends[index], self._ends[index + 1]
+        return os.pread(self._file.fileno(), end - start, start).decode("utf-8", "surrogatepass")
+
+    def _write(self) -> None:
+        if self._waiting:
+            self._file.write(b"".join(self._waiting))
+            self._file.flush()
+            self._waiting = []
 
 
 def near_pairs(texts: Sequence[str], similarity: float, against: Sequence[str] | None = None) -> list[tuple[int, int]]:
+    """`similar` for texts in memory."""
+    both: list[Texts | None] = [None if given is None else Texts() for given in (texts, against)]
+    for made, given in zip(both, (texts, against), strict=True):
+        for text in given or ():
+            assert made is not None
+            made.add(text)
+    assert both[0] is not None
+    return similar(both[0], similarity, both[1])
+
+
+def similar(
+    texts: Texts, similarity: float, against: Texts | None = None, *, chosen: Ints | None = None
+) -> list[tuple[int, int]]:
     """(index, index of another) for every text whose shingles equal those of another by `similarity` (Jaccard) or more.
 
-    The other is an earlier text, or one of `against`. Shingles that stand in many texts (a template, an instruction)
-    are left out first. Broder, "On the resemblance and containment of documents", 1997.
+    The other is an earlier text, or one of `against`. chosen: the indices of the texts to look at; default: all.
+    Shingles that stand in many texts (a template, an instruction) are left out first. Broder, "On the resemblance and
+    containment of documents", 1997. In memory are some 40 bytes for each text.
     """
-    if not texts:
+    import numpy as np
+
+    asked = np.arange(len(texts)) if chosen is None else chosen
+    if not len(asked):
         return []
-    clean = [normalised(text) for text in texts]
-    others = clean if against is None else [normalised(text) for text in against]
-    common = _common(others)
-    buckets: dict[bytes, list[int]] = {}
-    exact: dict[str, int] = {}
-    pairs = []
+    known = asked[:0] if against is None else np.arange(len(against))
+    common = _common(texts, asked) if against is None else _common(against, known)
+    keys = Keys()
     if against is not None:
-        for index, bands in enumerate(_bands(others, common)):
-            exact.setdefault(others[index], index)
-            _insert(buckets, bands, index)
-    for index, bands in enumerate(_bands(clean, common)):
-        found = exact.get(clean[index]) if clean[index] else None
+        keys.add(against, known, common)
+    keys.add(texts, asked, common)
+    meeting = keys.meeting()
+    del keys
+    # numbers below `base` are those of `against`
+    base, others = len(known), against or texts
+    hashes = texts.hash_of(asked) if against is None else np.concatenate([against.hash_of(known), texts.hash_of(asked)])
+    again = _again(hashes)
+    buckets: dict[tuple[int, int], list[int]] = {}
+    exact: dict[int, int] = {}
+    pairs = []
+
+    @lru_cache(DISTINCT_KEPT)
+    def distinct_other(number: int) -> Hashes:
+        index = int(known[number] if against is not None else asked[number])
+        return _distinct(others.get(index), common)
+
+    def insert(number: int) -> None:
+        if number in again:
+            exact.setdefault(int(hashes[number]), number)
+        for key in meeting.get(number, ()):
+            bucket = buckets.setdefault(key, [])
+            if len(bucket) < IN_A_BUCKET:
+                bucket.append(number)
+
+    for number in sorted({*meeting, *again}):
+        if number < base:
+            insert(number)
+            continue
+        found = exact.get(int(hashes[number])) if number in again else None
         if found is None:
-            candidates = dict.fromkeys(other for band in bands for other in buckets.get(band, ()))
-            own = _distinct(clean[index], common) if candidates else None
-            found = next((o for o in candidates if _jaccard(own, _distinct(others[o], common)) >= similarity), None)
+            candidates = dict.fromkeys(other for key in meeting.get(number, ()) for other in buckets.get(key, ()))
+            if candidates:
+                own = _distinct(texts.get(int(asked[number - base])), common)
+                found = next((o for o in candidates if _jaccard(own, distinct_other(o)) >= similarity), None)
         if found is not None:
-            pairs.append((index, found))
+            other = found if against is not None else int(asked[found])
+            pairs.append((int(asked[number - base]), other))
         elif against is None:
             # copies of a text need not be compared with again
-            exact.setdefault(clean[index], index)
-            _insert(buckets, bands, index)
+            insert(number)
     return pairs
 
 
-def _insert(buckets: dict[bytes, list[int]], bands: Sequence[bytes], index: int) -> None:
-    for band in bands:
-        bucket = buckets.setdefault(band, [])
-        if len(bucket) < IN_A_BUCKET:
-            bucket.append(index)
-
-
-def _bands(texts: Sequence[str], common: Hashes) -> Iterator[Sequence[bytes]]:
-    """The keys under which similar texts meet; none for a text that has too little of its own."""
+def _again(hashes: Ints) -> set[int]:
+    """The numbers of texts, not empty, that are there more than once."""
     import numpy as np
-    from rensa import RMinHash
 
-    width = PERMUTATIONS // BANDS * 4
-    for start in range(0, len(texts), CHUNK):
-        flat, counts = _own_hashes(texts[start : start + CHUNK], common)
-        ends = np.cumsum([0, *counts]).tolist()
-        matrix = RMinHash.digest_matrix_from_flat_token_hashes(flat, ends, num_perm=PERMUTATIONS, seed=1)
-        for count, digest in zip(counts, matrix.to_rows(), strict=True):
-            row = np.array(digest, dtype=np.uint32).tobytes()
-            enough = count >= LEAST
-            yield [bytes([n]) + row[n * width : (n + 1) * width] for n in range(BANDS)] if enough else ()
+    _, group, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    return set(np.flatnonzero((counts[group.reshape(-1)] > 1) & (hashes != 0)).tolist())
+
+
+class Keys:
+    """The keys under which similar texts meet, one for each band; in a temporary file per band."""
+
+    def __init__(self) -> None:
+        self._files = [tempfile.TemporaryFile() for _ in range(BANDS)]  # noqa: SIM115
+
+    def add(self, texts: Texts, indices: Ints, common: Hashes) -> None:
+        """Append the keys of these texts; 0 for a text that has too little of its own."""
+        import numpy as np
+        from rensa import RMinHash
+
+        for start in range(0, len(indices), CHUNK):
+            chunk = [texts.get(index) for index in indices[start : start + CHUNK].tolist()]
+            flat, counts = _own_hashes(chunk, common)
+            ends = np.cumsum([0, *counts]).tolist()
+            matrix = RMinHash.digest_matrix_from_flat_token_hashes(flat, ends, num_perm=PERMUTATIONS, seed=1)
+            digests = np.array(matrix.to_rows(), dtype=np.uint64).reshape(len(chunk), BANDS, -1)
+            keys = np.zeros((len(chunk), BANDS), dtype=np.uint64)
+            for column in range(digests.shape[2]):
+                keys = (keys ^ digests[:, :, column]) * np.uint64(_FACTOR)
+                keys ^= keys >> np.uint64(29)
+            keys[np.array(counts) < LEAST] = 0
+            for band, file in enumerate(self._files):
+                file.write(keys[:, band].tobytes())
+
+    def meeting(self) -> dict[int, list[tuple[int, int]]]:
+        """The (band, key) of each text that another text has too, by the number of the text, bands in order."""
+        import numpy as np
+
+        found: dict[int, list[tuple[int, int]]] = {}
+        for band, file in enumerate(self._files):
+            file.seek(0)
+            keys = np.frombuffer(file.read(), dtype=np.uint64)
+            file.close()
+            order = np.argsort(keys, kind="stable")
+            ordered = keys[order]
+            same = ordered[1:] == ordered[:-1]
+            shared = np.concatenate([[False], same]) | np.concatenate([same, [False]])
+            shared &= ordered != 0
+            for number, key in zip(order[shared].tolist(), ordered[shared].tolist(), strict=True):
+                found.setdefault(number, []).append((band, key))
+        return found
 
 
 def _own_hashes(texts: Sequence[str], common: Hashes) -> tuple[Hashes, list[int]]:
@@ -111,13 +231,13 @@ def _distinct(text: str, common: Hashes) -> Hashes:
     return np.unique(_own_hashes([text], common)[0])
 
 
-def _common(texts: Sequence[str]) -> Hashes:
+def _common(texts: Texts, indices: Ints) -> Hashes:
     """The hashes of boilerplate, sorted."""
     import numpy as np
 
     none = np.zeros(0, np.uint64)
-    step = max(1, len(texts) // SAMPLE)
-    sample = [_distinct(text, none) for text in texts[::step]]
+    step = max(1, len(indices) // SAMPLE)
+    sample = [_distinct(texts.get(index), none) for index in indices[::step].tolist()]
     if not sample:
         return none
     values, counts = np.unique(np.concatenate(sample), return_counts=True)

@@ -6,17 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from core import CheckedExample, DataCheck, DataFacts, Finding, hookimpl
+from core.audit import Watch
+from core.audit.watching import TRAINED, Marks, each_once, sorting
 from core.data.chat_templates import resolve_chat_template
 from core.data.tokenise import encode_prompts, leading_ids
 from core.types import Options
-from plugins.checks.learning import counted
+from plugins.checks.learning import counted, watching
 
-BATCH = 1000
-
-
-def _batches(examples: Sequence[CheckedExample]) -> Iterator[Sequence[CheckedExample]]:
-    for start in range(0, len(examples), BATCH):
-        yield examples[start : start + BATCH]
+Numbered = tuple[int, CheckedExample]
 
 
 def _decode(batch: Sequence[CheckedExample], skip: int, tokenizer: Any) -> list[str]:
@@ -27,55 +24,72 @@ def _decode(batch: Sequence[CheckedExample], skip: int, tokenizer: Any) -> list[
     return list(backend.decode_batch(ids, skip_special_tokens=False))
 
 
-def round_trip(facts: DataFacts, options: Options) -> list[Finding]:
+def round_trip(facts: DataFacts, options: Options) -> Watch:
     """Text that its tokens do not give back, and prompts that are tokenised or written otherwise when served."""
-    rows = [e for e in (*facts.train, *facts.validation) if e.kept and not e.cut and e.example.segments]
-    prefix = leading_ids(facts.tokenizer)
-    lost, other = [], []
-    for batch in _batches(rows):
-        # ids that the tokenizer itself puts in front stand for no text
-        for example, whole, bare in zip(
-            batch,
-            _decode(batch, 0, facts.tokenizer),
-            _decode(batch, len(prefix), facts.tokenizer) if prefix else [""] * len(batch),
-            strict=True,
-        ):
-            text = example.text
-            if text not in (whole, bare) and text.lstrip(" ") not in (whole.lstrip(" "), bare.lstrip(" ")):
-                lost.append(example)
-        asked = [example for example in batch if example.answer and not example.straddling]
-        for example, ids in zip(asked, encode_prompts([e.prompt for e in asked], facts.tokenizer), strict=True):
-            if example.input_ids[: len(ids)].tolist() != ids:
-                other.append(example)
-    findings = []
-    if lost:
-        message = f"the tokens of {len(lost):,} of {counted(len(rows))} do not decode to their text"
-        help = "the tokenizer cannot write some of their characters: look at one with tunesmith data RECIPE --row"
-        findings.append(Finding(message, [e.place for e in lost], help=help))
-    if other:
-        message = f"the prompts of {counted(len(other))} are tokenised otherwise when the answer is not there yet"
-        findings.append(Finding(message, [e.place for e in other], help="let prompts end in a line break, not a space"))
-    return findings + _generation_prompt(facts)
-
-
-def _generation_prompt(facts: DataFacts) -> list[Finding]:
-    """Chats whose prompt does not end as the template ends a prompt that asks for an answer."""
-    found: list[str] = []
+    tokenizer = facts.tokenizer
+    lost, other, unasked = Marks(), Marks(), Marks()
     endings: dict[tuple[str | None, str | None], str] = {}
-    for example in (*facts.train, *facts.test):
-        options = example.dataset.options
-        if not example.answer or "chat_template" not in example.dataset.format.options_schema:
-            continue
-        key = (options.get("chat_template"), options.get("chat_template_jinja"))
-        if key not in endings:
-            endings[key] = _ending(resolve_chat_template(facts.tokenizer, *key), facts.tokenizer)
-        if not example.prompt.endswith(endings[key]):
-            found.append(example.place)
-    if not found:
-        return []
-    message = f"the prompts of {counted(len(found))} do not end as the chat template asks for an answer"
-    help = "a server that uses the template asks otherwise than was trained: compare its add_generation_prompt part"
-    return [Finding(message, found, help=help)]
+
+    def see(part: str, first: int, examples: Sequence[CheckedExample]) -> None:
+        numbered = list(enumerate(examples, first))
+        if part != "test":
+            rows = [(n, e) for n, e in numbered if e.kept and not e.cut and e.example.segments]
+            lost.seen += len(rows)
+            lost.numbers.extend(_lost(rows, tokenizer))
+            other.numbers.extend(_otherwise(rows, tokenizer))
+        if part != "validation":
+            unasked.numbers.extend(n for n, e in numbered if not _asks(e, endings, tokenizer))
+
+    def findings(facts: DataFacts) -> list[Finding]:
+        found = []
+        if len(lost):
+            message = f"the tokens of {len(lost):,} of {counted(lost.seen)} do not decode to their text"
+            help = "the tokenizer cannot write some of their characters: look at one with tunesmith data RECIPE --row"
+            found.append(Finding(message, facts.places(lost.numbers), help=help))
+        if len(other):
+            message = f"the prompts of {counted(len(other))} are tokenised otherwise when the answer is not there yet"
+            help = "let prompts end in a line break, not a space"
+            found.append(Finding(message, facts.places(other.numbers), help=help))
+        if len(unasked):
+            message = f"the prompts of {counted(len(unasked))} do not end as the chat template asks for an answer"
+            help = "a server that uses the template asks otherwise than was trained: compare its add_generation_prompt"
+            found.append(Finding(message, facts.places(unasked.numbers), help=f"{help} part"))
+        return found
+
+    return Watch(see, findings)
+
+
+def _lost(rows: Sequence[Numbered], tokenizer: Any) -> Iterator[int]:
+    """The numbers of those whose tokens do not decode to their text."""
+    examples = [example for _, example in rows]
+    prefix = leading_ids(tokenizer)
+    wholes = _decode(examples, 0, tokenizer)
+    # ids that the tokenizer itself puts in front stand for no text
+    bares = _decode(examples, len(prefix), tokenizer) if prefix else wholes
+    for (number, example), whole, bare in zip(rows, wholes, bares, strict=True):
+        text = example.text
+        if text not in (whole, bare) and text.lstrip(" ") not in (whole.lstrip(" "), bare.lstrip(" ")):
+            yield number
+
+
+def _otherwise(rows: Sequence[Numbered], tokenizer: Any) -> Iterator[int]:
+    """The numbers of those whose prompt alone has other tokens than in front of the answer."""
+    asked = [(number, example) for number, example in rows if example.answer and not example.straddling]
+    prompts = encode_prompts([example.prompt for _, example in asked], tokenizer)
+    for (number, example), ids in zip(asked, prompts, strict=True):
+        if example.input_ids[: len(ids)].tolist() != ids:
+            yield number
+
+
+def _asks(example: CheckedExample, endings: dict[tuple[str | None, str | None], str], tokenizer: Any) -> bool:
+    """Whether a chat's prompt ends as the template ends a prompt that asks for an answer."""
+    if not example.answer or "chat_template" not in example.dataset.format.options_schema:
+        return True
+    options = example.dataset.options
+    key = (options.get("chat_template"), options.get("chat_template_jinja"))
+    if key not in endings:
+        endings[key] = _ending(resolve_chat_template(tokenizer, *key), tokenizer)
+    return example.prompt.endswith(endings[key])
 
 
 def _ending(template: str, tokenizer: Any) -> str:
@@ -93,29 +107,31 @@ def _ending(template: str, tokenizer: Any) -> str:
     return full.removeprefix(plain) if full.startswith(plain) else ""
 
 
-def special_tokens(facts: DataFacts, options: Options) -> list[Finding]:
+def special_tokens(facts: DataFacts, options: Options) -> Watch:
     """Special tokens written in the rows themselves, where only the format should put them."""
     tokenizer = facts.tokenizer
     added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     names = sorted({token for token in (*tokenizer.all_special_tokens, *added) if len(token) > 2})
-    rows = [*facts.train, *facts.validation]
-    found: dict[str, list[str]] = {}
-    for example in rows:
-        for name in _inside(example, names):
-            found.setdefault(name, []).append(example.place)
-    places = list(dict.fromkeys(place for listed in found.values() for place in listed))
-    # where most rows have them, the rows are written out with their marks
-    if not places or len(places) * 2 > len(rows):
-        return []
-    which = ", ".join(f"{name} {len(listed):,}" for name, listed in found.items())
-    message = f"special tokens stand in the text of {counted(len(places))} ({which}): the model learns to write them"
-    return [Finding(message, places, help="take them out of these rows")]
+    seen = 0
 
+    def kinds_of(example: CheckedExample) -> list[str]:
+        nonlocal seen
+        seen += 1
+        joined = "\n".join(_strings(example.row))
+        return [name for name in names if name in joined]
 
-def _inside(example: CheckedExample, names: Sequence[str]) -> Iterator[str]:
-    texts = list(_strings(example.row))
-    joined = "\n".join(texts)
-    return (name for name in names if name in joined)
+    def say(facts: DataFacts, kinds: dict[str, Marks]) -> list[Finding]:
+        places = each_once(facts, kinds)
+        # where most rows have them, the rows are written out with their marks
+        if not places or len(places) * 2 > seen:
+            return []
+        which = ", ".join(f"{name} {len(kinds[name]):,}" for name in kinds)
+        message = (
+            f"special tokens stand in the text of {counted(len(places))} ({which}): the model learns to write them"
+        )
+        return [Finding(message, places, help="take them out of these rows")]
+
+    return sorting(kinds_of, say, parts=TRAINED)
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -132,6 +148,6 @@ def _strings(value: Any) -> Iterator[str]:
 @hookimpl
 def data_checks() -> list[DataCheck]:
     return [
-        DataCheck("round_trip", round_trip, description="Tokens that decode otherwise; prompts that serving changes."),
-        DataCheck("special_tokens", special_tokens, description="Special tokens in the rows' own text."),
+        watching("round_trip", round_trip, description="Tokens that decode otherwise; prompts that serving changes."),
+        watching("special_tokens", special_tokens, description="Special tokens in the rows' own text."),
     ]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
+from collections.abc import Sequence
 
 from core import CheckedExample, DataCheck, DataFacts, Finding, hookimpl
+from core.audit import Watch
+from core.audit.watching import ALL, Marks, each_once, marking, sorting
 from core.types import Options
-from plugins.checks.answers import answered
-from plugins.checks.learning import counted
+from plugins.checks.answers import answers_something
+from plugins.checks.learning import counted, watching
 
 CHARACTERS = {
     "control": re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]"),
@@ -25,6 +29,7 @@ HTML = re.compile(
     re.IGNORECASE,
 )
 PLACEHOLDERS = frozenset({"n/a", "na", "nan", "none", "null", "undefined", "todo", "tbd", "?", "-", "--", "...", "…"})
+LONGEST_PLACEHOLDER = max(map(len, PLACEHOLDERS))
 RARE_SHARE = 0.05
 SCRIPTS = {
     "Latin": re.compile("[A-Za-z\u00c0-\u024f]"),
@@ -42,56 +47,91 @@ LOOKED_AT = 2_000  # characters of an answer
 LEAST_LETTERS = 10
 
 
-def characters(facts: DataFacts, options: Options) -> list[Finding]:
+def characters(facts: DataFacts, options: Options) -> Watch:
     """Control and invisible characters, and text that went through a wrong encoding."""
-    found: dict[str, list[str]] = {}
-    for example in facts.every():
+
+    def kinds_of(example: CheckedExample) -> list[str]:
         text = example.text
-        if text.isascii() and text.isprintable():
-            continue
-        for kind, pattern in CHARACTERS.items():
-            if pattern.search(text):
-                found.setdefault(kind, []).append(example.place)
-    if not found:
-        return []
-    places = list(dict.fromkeys(place for listed in found.values() for place in listed))
-    kinds = ", ".join(f"{kind} {len(listed):,}" for kind, listed in found.items())
-    message = f"odd characters in {counted(len(places))} ({kinds})"
-    return [Finding(message, places, help="read the source again as UTF-8, or clean these rows")]
+        if text.isascii():
+            return ["control"] if CHARACTERS["control"].search(text) else []
+        return [kind for kind, pattern in CHARACTERS.items() if pattern.search(text)]
+
+    def say(facts: DataFacts, kinds: dict[str, Marks]) -> list[Finding]:
+        if not kinds:
+            return []
+        places = each_once(facts, kinds)
+        listed = ", ".join(f"{kind} {len(kinds[kind]):,}" for kind in kinds)
+        message = f"odd characters in {counted(len(places))} ({listed})"
+        help = "read the source again as UTF-8, or clean these rows"
+        return [Finding(message, places, help=help)]
+
+    return sorting(kinds_of, say)
 
 
-def html(facts: DataFacts, options: Options) -> list[Finding]:
+def html(facts: DataFacts, options: Options) -> Watch:
     """Tags and entities of HTML."""
-    found = [e.place for e in facts.every() if ("<" in (text := e.text) or "&" in text) and HTML.search(text)]
-    if not found:
-        return []
-    message = f"HTML tags or entities in {counted(len(found))}"
-    return [Finding(message, found, help="turn them into plain text, unless the model is to write HTML")]
+
+    def mark(example: CheckedExample) -> bool:
+        text = example.text
+        return ("<" in text or "&" in text) and HTML.search(text) is not None
+
+    def say(facts: DataFacts, marks: Marks) -> list[Finding]:
+        if not len(marks):
+            return []
+        message = f"HTML tags or entities in {counted(len(marks))}"
+        help = "turn them into plain text, unless the model is to write HTML"
+        return [Finding(message, facts.places(marks.numbers), help=help)]
+
+    return marking(mark, say, parts=ALL)
 
 
-def placeholders(facts: DataFacts, options: Options) -> list[Finding]:
+def placeholders(facts: DataFacts, options: Options) -> Watch:
     """Answers that stand for no answer, where that is rare."""
-    rows = answered([*facts.train, *facts.test])
-    found = [example.place for example in rows if example.answer.strip().casefold() in PLACEHOLDERS]
-    if not found or len(found) > RARE_SHARE * len(rows):
-        return []
-    message = f"{len(found):,} of {counted(len(rows), 'answer')} stand for none, such as 'n/a' or 'null'"
-    return [Finding(message, found, help="fill them in or take them out")]
+
+    def mark(example: CheckedExample) -> bool:
+        answer = example.answer.strip()
+        return len(answer) <= LONGEST_PLACEHOLDER and answer.casefold() in PLACEHOLDERS
+
+    def say(facts: DataFacts, marks: Marks) -> list[Finding]:
+        if not len(marks) or len(marks) > RARE_SHARE * marks.seen:
+            return []
+        message = f"{len(marks):,} of {counted(marks.seen, 'answer')} stand for none, such as 'n/a' or 'null'"
+        return [Finding(message, facts.places(marks.numbers), help="fill them in or take them out")]
+
+    return marking(mark, say, parts=("train", "test"), among=answers_something)
 
 
-def script(facts: DataFacts, options: Options) -> list[Finding]:
+def script(facts: DataFacts, options: Options) -> Watch:
     """Answers in another script than nearly all others."""
-    scripts = [(example, _script(example)) for example in facts.train if example.kept]
-    counts = Counter(name for _, name in scripts if name)
-    if len(counts) < 2:
-        return []
-    (usual, _), *others = counts.most_common()
-    odd = [example.place for example, name in scripts if name not in (usual, "")]
-    if len(odd) > RARE_SHARE * counts.total():
-        return []
-    kinds = ", ".join(f"{name} {count:,}" for name, count in others)
-    message = f"{len(odd):,} of {counted(counts.total())} are not in {usual} script like the others ({kinds})"
-    return [Finding(message, odd, help="take them out, or add more of them")]
+    kinds = {"": 0, **{name: number for number, name in enumerate(SCRIPTS, 1)}}
+    names = list(kinds)
+    codes, numbers = array("B"), array("q")
+
+    def see(part: str, first: int, examples: Sequence[CheckedExample]) -> None:
+        if part == "train":
+            kept = [(number, example) for number, example in enumerate(examples, first) if example.kept]
+            codes.extend([kinds[_script(example)] for _, example in kept])
+            numbers.extend([number for number, _ in kept])
+
+    def findings(facts: DataFacts) -> list[Finding]:
+        import numpy as np
+
+        seen = np.frombuffer(codes, dtype=np.uint8)
+        counts = Counter({names[code]: int(count) for code, count in enumerate(np.bincount(seen)) if code and count})
+        if len(counts) < 2:
+            return []
+        # of equally frequent ones, the first in the data
+        order = {name: int(np.argmax(seen == kinds[name])) for name in counts}
+        (usual, _), *others = sorted(counts.items(), key=lambda pair: (-pair[1], order[pair[0]]))
+        odd = np.flatnonzero((seen != kinds[usual]) & (seen != 0))
+        if len(odd) > RARE_SHARE * counts.total():
+            return []
+        listed = ", ".join(f"{name} {count:,}" for name, count in others)
+        message = f"{len(odd):,} of {counted(counts.total())} are not in {usual} script like the others ({listed})"
+        places = facts.places(np.frombuffer(numbers, dtype=np.int64)[odd].tolist())
+        return [Finding(message, places, help="take them out, or add more of them")]
+
+    return Watch(see, findings)
 
 
 def _script(example: CheckedExample) -> str:
@@ -107,8 +147,8 @@ def _script(example: CheckedExample) -> str:
 @hookimpl
 def data_checks() -> list[DataCheck]:
     return [
-        DataCheck("characters", characters, description="Control characters, invisible ones, wrongly decoded text."),
-        DataCheck("html", html, description="Tags and entities left over from web pages."),
-        DataCheck("placeholders", placeholders, description="Answers such as n/a that stand for none."),
-        DataCheck("script", script, description="Examples in another script than nearly all others."),
+        watching("characters", characters, description="Control characters, invisible ones, wrongly decoded text."),
+        watching("html", html, description="Tags and entities left over from web pages."),
+        watching("placeholders", placeholders, description="Answers such as n/a that stand for none."),
+        watching("script", script, description="Examples in another script than nearly all others."),
     ]
