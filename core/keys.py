@@ -47,7 +47,7 @@ def _quantisation(recipe: Recipe) -> Iterator[Problem]:
 
 def _batches(recipe: Recipe) -> Iterator[Problem]:
     total, micro = recipe.values.get("batch_size"), recipe["micro_batch_size"]
-    if total is None:
+    if total is None or not isinstance(micro, int):
         return
     steps = recipe.values.get("gradient_accumulation_steps")
     if steps is not None and steps * micro != total:

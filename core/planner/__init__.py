@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.planner.expected import refuse_impossible, with_expectation
 from core.planner.layout import Layout, lay_out
 
-__all__ = ["Layout", "lay_out"]
+__all__ = ["Layout", "lay_out", "refuse_impossible", "with_expectation"]

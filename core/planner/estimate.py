@@ -69,7 +69,7 @@ def estimate(
     plan = replace(approach.plan, shape_for=device.kind)
     model = shape_of(plan)
     trained, total = parameter_counts(model)
-    held, dtypes = _held(plan, model, device, trained)
+    held, dtypes = held_of(plan, model), _dtypes(model)
     work_of = plan.trainer.workload or default_workload
     load = work_of(plan, model, sample.data, ranks)
     if not sample.counted and not plan.recipe["max_steps"]:
@@ -133,18 +133,19 @@ def default_workload(plan: Plan, model: Any, data: Data, ranks: int) -> Workload
     )
 
 
-def _held(plan: Plan, model: Any, device: Device, trained: int) -> tuple[Held, tuple[str, str]]:
-    """What is there whatever the batch, and the formats of frozen and trained weights."""
+def held_of(plan: Plan, model: Any) -> Held:
+    """What is there whatever the batch."""
     parameters = list(model.parameters())
     learning = [parameter for parameter in parameters if parameter.requires_grad]
     width = max((parameter.element_size() for parameter in learning), default=4)
     gradients = float(sum(parameter.numel() * parameter.element_size() for parameter in learning))
     momentum = "momentum" in str(plan.recipe["optim_args"] or "")
+    trained = sum(parameter.numel() for parameter in learning)
     optimizer = state_bytes(str(plan.recipe["optimizer"] or "adamw"), trained, width, momentum=momentum)
     layers = decoder_layers(model)
     largest = max(layers, key=_bytes, default=None)
     weights = float(_bytes(model) + sum(buffer.untyped_storage().nbytes() for buffer in model.buffers()))
-    held = Held(
+    return Held(
         weights,
         gradients,
         optimizer,
@@ -154,8 +155,14 @@ def _held(plan: Plan, model: Any, device: Device, trained: int) -> tuple[Held, t
         largest=max((float(parameter.untyped_storage().nbytes()) for parameter in learning), default=0.0),
         parameters=sum(parameter.numel() for parameter in parameters),
     )
+
+
+def _dtypes(model: Any) -> tuple[str, str]:
+    """The formats of frozen and of trained weights."""
+    parameters = list(model.parameters())
     frozen = [parameter for parameter in parameters if not parameter.requires_grad]
-    return held, (_formats(frozen or parameters), _formats(learning))
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
+    return _formats(frozen or parameters), _formats(learning)
 
 
 def decoder_layers(model: Any) -> list[Any]:

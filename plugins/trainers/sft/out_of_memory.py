@@ -114,6 +114,14 @@ class Divider:
         if self._last and self._may_agree() and self._anyone(failed=False):
             raise TooLargeError
 
+    def keys(self) -> dict[str, int] | None:
+        """The recipe keys that would divide as this did in the end; None where nothing was halved."""
+        plan = self.trainer.train_source.plan
+        if self.pieces == 1:
+            return None
+        size = -(-plan.micro_batch_size // self.pieces)
+        return {"micro_batch_size": size, "gradient_accumulation_steps": plan.accumulation * self.pieces}
+
     @contextmanager
     def silent(self) -> Iterator[None]:
         """Within: parts of a micro batch after which others follow, and the ranks have nothing to agree on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .batches import BatchPlan, row_lengths
 from .callbacks import BarCallback, MetricsCallback, StepCallback, progress_callback, stop_on_signal
 from .checkpoints import Progress, find_checkpoint, read_progress, refuse_other_setup
 from .collate import collate_padded, without_targets
+from .micro_batch import settled
 from .muon import make_muon
 from .packed import Collate, Layout, Rows, choose_layout, collate_packed, collate_shared, pack, rows_of, sharing_pays
 from .resumed import refuse_other_model
@@ -32,8 +34,9 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
 
     Raises `UserError` for keys that do not go together, a missing package, or a checkpoint that cannot be gone on from.
     """
-    recipe = plan.recipe
     layout = choose_layout(plan, model)
+    plan, division = settled(plan, model, data)
+    recipe = plan.recipe
     train = training_source(plan, model, data, layout)
     val = _validation(plan, model, data, layout) if data.val is not None and len(data.val) else None
     scorer = make_sample_scorer(plan, model, tokenizer, data)
@@ -74,7 +77,10 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
     _refuse_missing_optimizer(trainer, model)
     _shard_for_generation(trainer)
     prepared: Any = trainer.model
-    return Training(prepared, lambda: _run(plan, trainer, steps, checkpoint, counts))
+    return Training(
+        prepared,
+        lambda: replace(_run(plan, trainer, steps, checkpoint, counts), division=trainer.divider.keys() or division),
+    )
 
 
 def _scored_every(plan: Plan, batches: BatchPlan) -> int:
@@ -189,7 +195,7 @@ def _run(
     say(
         f"{total:,} steps of {batches.units_per_step} {units} ({batches.micro_batch_size} x {batches.accumulation} "
         f"accumulated x {batches.world_size} process{'es' if batches.world_size > 1 else ''}), "
-        f"{len(batches.rows):,} {units}, {total / batches.steps_per_epoch:.3g} times each, "
+        f"{len(batches.rows):,} {units}, {total / batches.steps_per_epoch:,.2f} times each, "
         f"{trainer.args.get_warmup_steps(total):,} steps to warm up"
     )
     memory = PeakMemory().start()

@@ -21,7 +21,6 @@ from .batches import BatchPlan, MicroBatch, UnitRows
 from .loss import Head, summed_loss
 from .packed import Layout, on_cpu
 from .trainer import Source
-from .training import training_source
 
 MOST_STEPS = 4000  # optimizer steps looked at for the heaviest micro batch
 CANDIDATES = 6  # the longest micro batches when padded; those are laid out
@@ -30,6 +29,8 @@ AVERAGED = 8  # micro batches, spread over those steps, whose tokens give the av
 
 def sft_workload(plan: Plan, model: Any, data: Data, ranks: int) -> Workload:
     """The heaviest micro batches of a run of `plan` on `ranks` processes, and how much a step computes."""
+    from .training import training_source  # which, for its part, asks for workloads
+
     layout = planned_layout(plan, model)
     with redirect_stdout(StringIO()):  # what the run says of its packing is not the planner's to say
         source = training_source(plan, model, data, layout)

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import RecipeError, UserError
+from core.planner import device, refuse_impossible
+from core.planner.device import Device
+from core.planner.table import summary
+from core.types import Plan
+
+Make = Callable[..., Plan]
+
+
+def test_an_absurd_rank_is_refused_before_anything_is_loaded(make: Make, tiny_model: Path) -> None:
+    plan = make(tiny_model, adapter="lora", lora_target_linear=True, lora_r=500_000_000)
+    with pytest.raises(RecipeError) as caught:
+        refuse_impossible(plan)
+    (problem,) = caught.value.problems
+    assert problem.key == ("lora_r",)
+    assert "this needs at least" in problem.message
+    assert "ranks up to about" in str(problem.help)
+
+
+def test_a_model_without_room_for_its_weights_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "this_device", lambda: Device("cpu", 16 * 2**30, 0.5 * 2**30))
+    with pytest.raises(UserError, match=r"at least 1[0-9]{2}\.[0-9] GiB: 29\.9 GiB of weights"):
+        refuse_impossible(make("8b"))
+
+
+def test_what_fits_passes_and_tells_the_size_of_the_process(make: Make, tiny_model: Path) -> None:
+    assert 50 * 2**20 < refuse_impossible(make(tiny_model)) < 8 * 2**30
+
+
+def test_the_summary_says_how_far_off() -> None:
+    values: dict[str, Any] = {"predicted_bytes": 2200 * 2**20, "measured_bytes": 2000 * 2**20}
+    assert summary(values) == "peak memory: 2,000 MiB measured, 2,200 MiB predicted (+10 %)"
