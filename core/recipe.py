@@ -142,7 +142,7 @@ def _merged(path: Path, source: Source, sources: dict[str, Source], overrides: S
     return Recipe(
         path,
         source.text,
-        _without_nulls(values),
+        without_nulls(values),
         positions,
         overrides=tuple(overrides),
         problems=layer.problems,
@@ -150,10 +150,10 @@ def _merged(path: Path, source: Source, sources: dict[str, Source], overrides: S
     )
 
 
-def _without_nulls(value: Any) -> Any:
+def without_nulls(value: Any) -> Any:
     """Map entries that are null mean "unset" and go; a null inside a list stays, for the checker to refuse."""
     if isinstance(value, dict):
-        return {key: _without_nulls(entry) for key, entry in value.items() if entry is not None}
+        return {key: without_nulls(entry) for key, entry in value.items() if entry is not None}
     if isinstance(value, list):
-        return [_without_nulls(entry) for entry in value]
+        return [without_nulls(entry) for entry in value]
     return value

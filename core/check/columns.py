@@ -70,6 +70,7 @@ def comparison_problems(recipe: Recipe, host: Host) -> list[Problem]:
     problems = [problem for index, entry in enumerate(entries) for problem in _entry_problems(index, entry)]
     if not problems:
         problems = [*_name_problems(entries), *_gate_problems(recipe, settings, host)]
+        problems += _repeat_problems(recipe, settings)
     return problems
 
 
@@ -155,6 +156,19 @@ def _gate_problems(recipe: Recipe, settings: Mapping[str, Any], host: Host) -> I
             yield Problem(f"a gate on {metric!r}, which is not scored", key=place, help=help)
         else:
             yield from _rule_problems(metric, rules, place, columns, host.evaluators[kinds[metric]].unit)
+
+
+def _repeat_problems(recipe: Recipe, settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """Trainings that nobody would compare."""
+    if (settings.get("repeats") or 1) < 2:
+        return
+    place: KeyPath = ("evaluation", "repeats")
+    if not settings.get("datasets") and not recipe["test_datasets"]:
+        help = "list held-out data under evaluation.datasets"
+        yield Problem("'repeats' has no effect: nothing is scored", key=place, severity="warning", help=help)
+    elif all(column.name != "tuned" for column in columns_of(settings.get("compare") or [])):
+        message = "'repeats' has no effect: the tuned model is not scored"
+        yield Problem(message, key=place, severity="warning", help="add tuned to evaluation.compare")
 
 
 def _rule_problems(

@@ -80,6 +80,11 @@ def _recipe_of(args: argparse.Namespace, target: Target) -> tuple[Recipe, Lock |
     lock = load_lock(target.lock) if target.lock else None
     if args.recipe is not None:
         return load_recipe(args.recipe, args.overrides), lock
+    if lock is None and target.folder is None and not args.target.endswith(".gguf"):
+        raise UserError(
+            f"there is no folder {args.target!r} here, and a model of the hub has no recipe of its own",
+            help="check the path of the run; for a model of the hub add --recipe RECIPE, which names the held-out data",
+        )
     if lock is None:
         what = {"adapter": "an adapter", "model": "a model"}.get(target.kind, "a run")
         raise UserError(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from core.errors import Position, Problem, RecipeError
 from core.lock.record import FORMAT_VERSION
 from core.overrides import COMMAND_LINE, apply_overrides
-from core.recipe import Recipe, Source
+from core.recipe import Recipe, Source, without_nulls
 from core.secrets import holds_a_mask
 from core.types import KeyPath
 
@@ -99,7 +99,7 @@ def locked_recipe(lock: Lock, overrides: Sequence[str] = ()) -> Recipe:
     except RecipeError as error:
         error.recipe = blank
         raise
-    return recipe
+    return replace(recipe, values=without_nulls(recipe.values))
 
 
 def _masked(recipe: Recipe) -> Iterator[Problem]:

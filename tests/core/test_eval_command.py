@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -187,6 +189,8 @@ def test_an_adapter_folder_needs_a_recipe(run_dir: Path, finished: Path, tmp_pat
         shutil.copy(run_dir / name, adapter / name)
     assert main(["eval", str(adapter)]) == 2
     assert "add --recipe RECIPE" in capsys.readouterr().err
+    assert main(["eval", "outputs/mistyped"]) == 2
+    assert "there is no folder 'outputs/mistyped' here" in capsys.readouterr().err
     recipe = str(finished / "recipe.yml")
     assert main(["eval", str(adapter), "--recipe", recipe, "--output", str(tmp_path / "results")]) == 0
     values = values_of(tmp_path / "results")
@@ -238,6 +242,22 @@ def test_held_out_data_that_changed_is_told(run_dir: Path, finished: Path, capsy
     finally:
         path.write_text(text)
     assert "test.jsonl' is not what the run used" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_code_of_the_gates(tmp_path: Path, tiny_model: Path) -> None:
+    recipe = write(tmp_path, tiny_model, {"gates": {"accuracy": {"at_least": 1.0}}}, learning_rate=0.05)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    environment |= {"TUNESMITH_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+
+    def start(*command: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", *command]
+        return subprocess.run(line, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+
+    launched = start("core", "launch", str(recipe), "--cpu", "--num_processes", "2")
+    assert launched.returncode == 3, launched.stdout + launched.stderr
+    assert "gate: accuracy: failed" in launched.stdout
+    assert "Traceback" not in launched.stderr
 
 
 @pytest.fixture

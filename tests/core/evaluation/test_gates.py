@@ -141,6 +141,12 @@ def test_gates_need_columns_and_held_out_data(problems: Any) -> None:
     ]
 
 
+def test_repeats_that_nobody_would_compare_are_told(problems: Any) -> None:
+    (found,) = problems("  compare: [base]\n  repeats: 3\n")
+    assert found.message == "'repeats' has no effect: the tuned model is not scored"
+    assert problems("  repeats: 3\n") == []
+
+
 def test_every_column_has_a_name_of_its_own() -> None:
     entries = [
         "base",

@@ -222,3 +222,12 @@ def test_a_hub_model_is_locked_at_its_commit(tmp_path: Path, monkeypatch: pytest
 def test_the_whole_is_ordinary_yaml(tiny_model: Path, tmp_path: Path, plan_of: PlanOf, lock_of: LockOf) -> None:
     lock = lock_of(plan_of(write_tiny_recipe(tmp_path, tiny_model)))
     assert yaml.safe_load(lock.source.text) == lock.values
+
+
+def test_a_key_that_is_set_to_null_is_unset(tmp_path: Path) -> None:
+    recipe = {"base_model": "org/model", "seed": 3, "evaluation": {"limit": 5, "batch_size": 2}}
+    sections = ("defaults", "base_model", "data", "files", "tokenizer", "tunesmith", "plugins", "packages", "hardware")
+    values = {"lock_version": 1, "recipe": recipe, **{name: {} for name in sections}}
+    (tmp_path / "recipe.lock.yml").write_text(yaml.safe_dump(values))
+    found = locked_recipe(load_lock(tmp_path / "recipe.lock.yml"), ["evaluation.limit=null", "seed=null"])
+    assert found.values == {"base_model": "org/model", "evaluation": {"batch_size": 2}}
