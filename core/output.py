@@ -30,7 +30,9 @@ RUN_FILES = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
-RUN_PATTERNS = ("model*.safetensors", "checkpoint-*", ".partial-*")
+# a folder called `runs` may hold more than TensorBoard's files
+TENSORBOARD = ("runs/*/events.out.tfevents.*", "runs/events.out.tfevents.*")
+RUN_PATTERNS = (*TENSORBOARD, "model*.safetensors", "checkpoint-*", "repeat-*", ".partial-*")
 
 
 def refuse_existing_run(plan: Plan) -> None:
@@ -106,10 +108,18 @@ def _clear_and_probe(plan: Plan) -> None:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+                _remove_empty(entry.parent, plan.output_dir)
     plan.output_dir.mkdir(parents=True, exist_ok=True)
     probe = plan.output_dir / ".partial-probe"
     probe.touch()
     probe.unlink()
+
+
+def _remove_empty(folder: Path, output_dir: Path) -> None:
+    """Remove `folder`, and those around it inside the output folder, as far as nothing is left in them."""
+    while folder != output_dir and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
 
 
 def run_files(folder: Path) -> list[Path]:
