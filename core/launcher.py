@@ -20,6 +20,8 @@ from core.errors import UserError
 from core.launched import FOLDER_VARIABLE, exit_code
 
 INTERRUPTED = 130
+# flags of accelerate that count something
+COUNTS = ("num_processes", "num_machines", "num_cpu_threads_per_process")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -81,6 +83,10 @@ def launch_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> ar
                 else "see tunesmith launch --help and accelerate launch --help",
             )
     args = parser.parse_args(list(argv))
+    for name in COUNTS:
+        value = getattr(args, name, None)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} is {value}, expected 1 or more", help=f"leave --{name} out, or write a number")
     if args.training_script != "core" or not args.module:
         raise UserError(
             f"cannot place {args.training_script!r} among accelerate's flags {' '.join(flags)!r}",

@@ -39,6 +39,10 @@ def _apply(values: dict[str, Any], positions: Positions, text: str, number: int)
         raise RecipeError(
             [Problem(f"{text!r} is not 'key=value'", position=key_place, help="write --set learning_rate=1e-4")]
         )
+    if not given.strip():
+        name = name.strip()
+        help = f"write {name}=null to unset it, {name}='' for an empty text"
+        raise RecipeError([Problem(f"{text.strip()!r} has no value", position=key_place, help=help)])
     path: KeyPath = tuple(int(part) if part.isascii() and part.isdigit() else part for part in name.strip().split("."))
     try:
         tree = read_tree(given, COMMAND_LINE)

@@ -94,7 +94,9 @@ def parse(text: str, file: str) -> Node | None:
                 continue
             if isinstance(event, yaml.AliasEvent):
                 if event.anchor not in anchors:
-                    raise _refusal(f"alias '*{event.anchor}' has no anchor '&{event.anchor}' before it", place)
+                    name = event.anchor
+                    help = f"mark the value with &{name} above, or quote the text: '*{name}'"
+                    raise _refusal(f"alias '*{name}' has no anchor '&{name}' before it", place, help)
                 node = anchors[event.anchor]
                 if node.open:
                     raise _refusal(f"alias '*{event.anchor}' contains itself", place, "write the values out instead")
@@ -150,7 +152,8 @@ def _scalar(event: Any, place: Position) -> Node:
         raise _tag_refusal(event.tag, place)
     value = resolve_scalar(event.value)
     if type(value) not in wanted:
-        raise _refusal(f"{event.value!r} is not of the tagged type '!!{event.tag.removeprefix(_TAG)}'", place)
+        named = f"'!!{event.tag.removeprefix(_TAG)}'"
+        raise _refusal(f"{event.value!r} is not of the tagged type {named}", place, "remove the tag")
     return Node("scalar", value, place, event.value)
 
 
@@ -169,7 +172,7 @@ class _Expansion:
                 f"aliases expand to more than {MAX_NODES} values", node.place, "write out the values that are needed"
             )
         if len(path) > MAX_DEPTH:
-            raise _refusal(f"aliases nest more than {MAX_DEPTH} levels deep", node.place)
+            raise _refusal(f"aliases nest more than {MAX_DEPTH} levels deep", node.place, "write the values out")
         self.positions[path] = (key_place, node.place)
         if node.kind == "scalar":
             return node.value
@@ -191,7 +194,8 @@ class _Expansion:
             if key.text == "<<":
                 for source in reversed(value.value if value.kind == "list" else [value]):
                     if source.kind != "map":
-                        raise _refusal("the merge key '<<' needs a map or a list of maps", value.place)
+                        help = "write <<: *name, with &name at the map"
+                        raise _refusal("the merge key '<<' needs a map or a list of maps", value.place, help)
                     merged |= self._entries(source, path, depth + 1)
             elif key.text in own:
                 first = own[key.text][0].place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,6 +27,9 @@ _BOUNDS = {
     "exclusiveMinimum": "more than",
     "exclusiveMaximum": "less than",
 }
+# what people write for a switch, and YAML here takes for text
+_SWITCHES = {"y": True, "yes": True, "on": True, "true": True, "n": False, "no": False, "off": False, "false": False}
+_OCTAL = re.compile(r"[-+]?0[0-9]+")
 _LONGEST = 60
 _LARGEST = 2**53
 
@@ -61,14 +65,21 @@ def problems_of(error: Any, path: KeyPath, known: Mapping[str, Any]) -> Iterator
                 "exclusiveMinimum": "more than",
                 "exclusiveMaximum": "less than",
             }
-            yield _problem(f"{name!r} is {shown(value)}, expected {bounds[error.validator]} {limit}", path, told)
+            # the way of other tools to say that something has no limit
+            unlimited = value == -1 and limit == 1 and len(path) == 1
+            help = "leave the key out, or set it to null, for no such limit" if unlimited else told
+            yield _problem(f"{name!r} is {shown(value)}, expected {bounds[error.validator]} {limit}", path, help)
         case "minLength" | "minItems" | "minProperties" if not value:
             kind = "empty" if value == "" else "an empty list" if value == [] else "an empty map"
             yield _problem(f"{name!r} is {kind}", path, told)
         case "pattern":
-            wanted = schema.get("x-expected") or f"text that matches {limit}"
+            kinds = [kind for kind in _types(schema) if kind != "string"]
+            word = limit.strip("^$")
+            written = [_KINDS[kind] for kind in kinds] + [word if word.isalnum() else f"text that matches {limit}"]
+            wanted = schema.get("x-expected") or " or ".join(written)
             near = did_you_mean(value, wanted.split(", "))
-            yield _problem(f"{name!r} is {shown(value)}, expected {wanted}", path, near or told)
+            help = near or (_type_help(value, kinds) if kinds else None) or told
+            yield _problem(f"{name!r} is {shown(value)}, expected {wanted}", path, help)
         case "required":
             for key in limit:
                 if key not in value:
@@ -147,7 +158,7 @@ def _told(schema: Any, key: str | None = None) -> str | None:
 
 
 def _expected(schema: Schema) -> str:
-    names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    names = _types(schema)
     if schema.get("x-expected"):
         return str(schema["x-expected"])
     if "enum" in schema and len(schema["enum"]) <= 8:
@@ -157,6 +168,11 @@ def _expected(schema: Schema) -> str:
         inner = schema["items"].get("type")
         kinds = [f"a list of {'maps' if inner == 'object' else 'texts' if inner == 'string' else 'values'}"]
     return kinds[0] if len(kinds) == 1 else f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+
+
+def _types(schema: Schema) -> list[str]:
+    types = schema.get("type", [])
+    return types if isinstance(types, list) else [types]
 
 
 def _map_help(value: Any, schema: Schema) -> str | None:
@@ -175,11 +191,17 @@ def _type_help(value: Any, wanted: Any) -> str | None:
         numeric = isinstance(plain, (int, float)) and not isinstance(plain, bool)
         if (numeric and {"integer", "number"} & set(names)) or (isinstance(plain, bool) and "boolean" in names):
             return f"remove the quotes: {value.strip()}"
+        if "boolean" in names and value.lower() in _SWITCHES:
+            return f"write {_yaml(_SWITCHES[value.lower()])}"
+        if {"integer", "number"} & set(names) and _OCTAL.fullmatch(value):
+            return f"write {int(value)}; an octal number is written 0o{value.lstrip('-+0') or '0'}"
         if names == ["object"]:
             return "write 'key: value' pairs"
         if "array" in names and "object" not in names:
             return f"write a list: [{_cut(value)}]"
-    elif "string" in names and not isinstance(value, (list, Mapping)) and value is not None:
+    elif value is None:
+        return "fill the entry in, or remove it"
+    elif "string" in names and not isinstance(value, (list, Mapping)):
         return f'quote it to make it text: "{_yaml(value)}"'
     elif isinstance(value, Mapping) and "array" in names:
         return "write a list: put '- ' before the first key of each entry"

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from core.data.opened import SourceFile, local_file
 from core.data.remote import contents, files_at, holds, matching
 from core.data.splits import SPLIT_WORDS, Rows, parted, selected, split_in_name
 from core.errors import DataError
+from core.hub_access import from_cache_alone, hub_reachable
 from core.types import DatasetPlan
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -254,15 +256,24 @@ def _numbered(rows: Any, name: str) -> Rows:
 def _hub(path: str, options: Mapping[str, Any], split: str) -> Rows:
     from datasets import load_dataset
 
+    from core.models.loading import quiet
+
+    reachable = hub_reachable()
     try:
-        rows = load_dataset(
-            path,
-            name=options.get("name"),
-            split=split or "train",
-            revision=options.get("revision"),
-            data_files=options.get("data_files"),
-        )
+        with quiet(), nullcontext() if reachable else from_cache_alone():
+            rows = load_dataset(
+                path,
+                name=options.get("name"),
+                split=split or "train",
+                revision=options.get("revision"),
+                data_files=options.get("data_files"),
+            )
     except Exception as error:
+        if not reachable:
+            raise DataError(
+                f"the data set {path!r} is not in the hub's cache, and the hub cannot be reached",
+                help="check the name and the connection, or give the path of a local file",
+            ) from error
         # the library raises many kinds of error here (connection, name, gate, parsing), all of them the user's
         lines = [line for line in str(error).splitlines() if line.strip()]
         reason = " ".join(islice(lines, 2)) or type(error).__name__

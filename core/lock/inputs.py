@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.check.paths import resolve_input_path
+from core.hub_access import hub_reachable
 from core.lock.hashes import MODEL_SUFFIXES, file_hash, files_by_name, folder_hashes, text_hash, tokenizer_hash
 from core.types import DatasetPlan, KeyPath, Plan
 
@@ -96,7 +97,7 @@ def hub_commit(repo: str, revision: str | None, kind: str) -> str | None:
     if COMMIT.fullmatch(revision):
         return revision
     cached = _cached_commit(repo, revision, kind)
-    if cached is not None and kind == "model":
+    if (cached is not None and kind == "model") or not hub_reachable():
         return cached
     from huggingface_hub import HfApi
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import json
 import os
@@ -12,7 +11,6 @@ import struct
 import sys
 import tempfile
 from contextlib import nullcontext, redirect_stderr
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +43,10 @@ def converted_folder(file: Path) -> Path:
     """
     from filelock import FileLock
 
+    from core.lock.hashes import file_hash
+
     root = cache_folder() / "gguf"
-    folder = root / f"{_content_hash(file)[:20]}-v{CONVERTER_VERSION}"
+    folder = root / f"{file_hash(file)[:20]}-v{CONVERTER_VERSION}"
     if folder.is_dir():
         return folder
     _require_gguf(file)
@@ -64,18 +64,6 @@ def converted_folder(file: Path) -> Path:
     return folder
 
 
-def _content_hash(file: Path) -> str:
-    status = file.stat()
-    return _hash_of(str(file), status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _hash_of(file: str, size: int, modified: int) -> str:
-    """SHA-256 of the file; size and time are there so that a changed file is read again."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _require_gguf(file: Path) -> None:
     from importlib.util import find_spec
 
@@ -89,6 +77,7 @@ def _require_gguf(file: Path) -> None:
 def _convert_into(file: Path, folder: Path) -> None:
     """Convert beside `folder`, then rename: a conversion that was cut off leaves nothing that looks finished."""
     from core.console import say
+    from core.lock.hashes import file_hash
 
     say(f"converting {file.name} (once; kept in {folder.parent}) ...")
     for left_over in folder.parent.glob(f".{folder.name}-*"):
@@ -107,7 +96,7 @@ def _convert_into(file: Path, folder: Path) -> None:
                     raise ValueError("the file is damaged or cut off") from error
             model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
-        origin = {"file": file.name, "sha256": _content_hash(file), "converter": CONVERTER_VERSION}
+        origin = {"file": file.name, "sha256": file_hash(file), "converter": CONVERTER_VERSION}
         (unfinished / ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
         os.rename(unfinished, folder)
     except BaseException:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from core.errors import UserError
+from core.hub_access import hub_reachable
 
 REASON_LENGTH = 300
 # bitsandbytes reports each optional kernel it does not find, the hub each of its retries
 NOISY_LOGGERS = ("bitsandbytes", "huggingface_hub")
-PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 # What transformers says at length, and what it means: (part of its text, message, help).
 KNOWN_REASONS = (
     (
@@ -64,21 +60,7 @@ def load_arguments(address: str, *, revision: str | None, trust_remote_code: boo
     arguments: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     if Path(address).is_absolute():
         return arguments
-    return arguments | {"revision": revision or "main", "local_files_only": not _hub_has_an_address()}
-
-
-@lru_cache(maxsize=1)
-def _hub_has_an_address() -> bool:
-    """Whether the hub's name resolves, which it need not where a proxy does that."""
-    from huggingface_hub import constants
-
-    if any(os.environ.get(name) or os.environ.get(name.lower()) for name in PROXIES):
-        return True
-    try:
-        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError:
-        return False
-    return True
+    return arguments | {"revision": revision or "main", "local_files_only": not hub_reachable()}
 
 
 @contextmanager

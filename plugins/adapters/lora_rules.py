@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from core import Problem
@@ -21,7 +22,7 @@ REFUSED_STARTS = {
 
 def lora_problems(recipe: Recipe) -> list[Problem]:
     """Every contradiction between the keys of a recipe with `adapter: lora` or `qlora`."""
-    return [*_quantisation(recipe), *_targets(recipe), *_start(recipe)]
+    return [*_quantisation(recipe), *_package(recipe), *_targets(recipe), *_start(recipe)]
 
 
 def _quantisation(recipe: Recipe) -> list[Problem]:
@@ -65,6 +66,17 @@ def _quantisation(recipe: Recipe) -> list[Problem]:
             )
         )
     return problems
+
+
+def _package(recipe: Recipe) -> list[Problem]:
+    """bitsandbytes, where the base is to be packed and it is not installed."""
+    key = next((key for key in ("load_in_4bit", "load_in_8bit") if recipe[key]), None)
+    if (key is None and recipe["adapter"] != "qlora") or find_spec("bitsandbytes") is not None:
+        return []
+    key = key if key is not None and key in recipe else "adapter"
+    message = f"{key} needs the package bitsandbytes, which is not installed"
+    help = "pip install 'tunesmith[qlora]'"
+    return [Problem(message, key=(key,), severity="warning", help=help, blocks_run=True)]
 
 
 def _targets(recipe: Recipe) -> list[Problem]:

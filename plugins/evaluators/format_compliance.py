@@ -173,12 +173,17 @@ def _check_schema(schema: Any, key: KeyPath, folder: Path) -> list[Problem]:
                 )
             ]
         except ValueError as error:
-            return [Problem(f"{named}not valid JSON: {error}", key=key, at="value")]
+            help = 'put a JSON Schema into the file, such as {"type": "object", "required": ["code"]}'
+            return [Problem(f"{named}not valid JSON: {error}", key=key, at="value", help=help)]
     try:
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
         where = "/".join(map(str, error.absolute_path)) or "the top"
-        return [Problem(f"{named}not a valid JSON Schema: {error.message} (at {where})", key=key, at="value")]
+        # a schema that stands in the recipe has its mistake there
+        inside = key if named else (*key, *error.absolute_path)
+        help = "json-schema.org describes what each keyword takes"
+        message = f"{named}not a valid JSON Schema: {error.message} (at {where})"
+        return [Problem(message, key=inside, at="value", help=help)]
     return []
 
 

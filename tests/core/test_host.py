@@ -134,10 +134,17 @@ def test_the_disable_list_leaves_a_plugin_out_without_importing_it(
 ) -> None:
     install("acme-broken", "broken", "1 / 0\n")
     install("acme-norms", "norms", ADAPTER.format(name="norms_only"))
-    monkeypatch.setenv(DISABLE_VARIABLE, " broken , other")
+    monkeypatch.setenv(DISABLE_VARIABLE, " broken , ")
     host = load_host()
     assert "broken" not in {plugin.name for plugin in host.plugins}
     assert "norms_only" in host.adapters
+
+
+def test_an_unknown_name_in_the_disable_list_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DISABLE_VARIABLE, "plugins.adapters.lorra")
+    with pytest.raises(PluginError, match=r"names 'plugins\.adapters\.lorra', and no plugin is called so") as error:
+        load_host()
+    assert "did you mean 'plugins.adapters.lora'?" in (error.value.help or "")
 
 
 def test_the_disable_list_reaches_builtins() -> None:

@@ -13,11 +13,16 @@ from tests.core.plans import make_test_plan
 def test_nothing_is_asked_of_the_hub_without_the_key(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.HfApi", None)
-    monkeypatch.setattr("huggingface_hub.get_token", None)
+    asked: list[str] = []
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda *_, **__: asked.append("api"))
+    monkeypatch.setattr("huggingface_hub.get_token", lambda *_: asked.append("token"))
     plan = make_test_plan(tmp_path, tiny_model)
     refuse_upload(plan)
     publish(plan)
+    assert asked == []
+    with pytest.raises(UserError):
+        refuse_upload(make_test_plan(tmp_path, tiny_model, hub_model_id="team/model"))
+    assert asked == ["token"], "the recorder works"
 
 
 def test_a_login_is_needed_before_anything_is_computed(

@@ -144,7 +144,7 @@ def test_a_damaged_model_is_explained_without_a_traceback(
 def test_a_hub_id_that_cannot_be_reached_is_explained_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(loading_module, "_hub_has_an_address", lambda: False)
+    monkeypatch.setattr(loading_module, "hub_reachable", lambda: False)
     with pytest.raises(UserError, match="'nobody/no-such-model' cannot be loaded: the hub cannot be reached") as caught:
         load_base(make_model_plan(tmp_path, "nobody/no-such-model"))
     assert "local folder" in str(caught.value.help)

@@ -51,6 +51,23 @@ def test_an_earlier_run_is_never_overwritten_unasked(earlier_run: Path) -> None:
     assert (earlier_run / "checkpoint-5" / "adapter_model.safetensors").read_bytes() == b"weights"
 
 
+def test_overwriting_clears_what_tensorboard_wrote_and_nothing_beside_it(earlier_run: Path) -> None:
+    for name in ("runs/Nov23/events.out.tfevents.1.host", "runs/mine.txt", "answers/base.jsonl"):
+        (earlier_run / name).parent.mkdir(parents=True, exist_ok=True)
+        (earlier_run / name).write_text("x")
+    claim(OutputPlan(earlier_run, overwrite=True))
+    assert sorted(str(entry.relative_to(earlier_run)) for entry in earlier_run.rglob("*")) == [
+        "notes.txt",
+        "runs",
+        "runs/mine.txt",
+    ]
+    (earlier_run / "runs" / "mine.txt").unlink()
+    (earlier_run / "runs" / "Nov24").mkdir()
+    (earlier_run / "runs" / "Nov24" / "events.out.tfevents.2.host").write_text("x")
+    claim(OutputPlan(earlier_run, overwrite=True))
+    assert [entry.name for entry in earlier_run.iterdir()] == ["notes.txt"]
+
+
 def test_overwriting_clears_the_run_and_nothing_else(earlier_run: Path) -> None:
     claim(OutputPlan(earlier_run, overwrite=True))
     assert [entry.name for entry in earlier_run.iterdir()] == ["notes.txt"]

@@ -156,10 +156,11 @@ def _precision(plan: Plan) -> dict[str, Any]:
     bf16, fp16 = recipe["bf16"], bool(recipe["fp16"])
     if bf16 == "auto":
         bf16 = on_device and not fp16 and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    if fp16 and not on_device:
+        say("warning: fp16: true has no effect here: it needs a GPU; computing in float32 (bf16: true runs on CPU too)")
+        fp16 = False
     # "full" means bf16 weights without autocast: the adapter loads them so, and nothing is left to do here
     values: dict[str, Any] = {"bf16": bf16 is True, "fp16": fp16}
-    if fp16 and not on_device:
-        raise UserError("fp16: true needs a GPU", help="remove it, or set bf16: true, which also runs on CPU")
     if recipe["tf32"] is not None:
         if torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8:
             values["tf32"] = bool(recipe["tf32"])

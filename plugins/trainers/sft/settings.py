@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from core import Problem
@@ -11,6 +12,7 @@ from core.check.names import did_you_mean
 if TYPE_CHECKING:
     from core import Recipe
 
+BITSANDBYTES = ("bitsandbytes", "bitsandbytes")
 _PLATEAU = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
 SCHEDULES: Mapping[str, tuple[str, ...]] = {
     "linear": (),
@@ -45,6 +47,21 @@ OPTIMIZERS: Mapping[str, tuple[str, ...]] = {
     "schedule_free": ("weight_lr_power", "r"),
     "stable_adamw": ("decouple_lr", "max_lr", "kahan_sum"),
 }
+# the beginning of an optimizer's name -> the package it comes from, the first that fits: (module, what pip calls it)
+PACKAGES: Mapping[str, tuple[str, str] | None] = {
+    "adamw_torch_4bit": ("torchao", "torchao"),
+    "adamw_torch_8bit": ("torchao", "torchao"),
+    "adamw_anyprecision": ("torchdistx", "torchdistx"),
+    "adamw_torch": None,
+    "galore": ("galore_torch", "galore-torch"),
+    "apollo": ("apollo_torch", "apollo-torch"),
+    "lomo": ("lomo_optim", "lomo-optim"),
+    "adalomo": ("lomo_optim", "lomo-optim"),
+    "grokadamw": ("grokadamw", "grokadamw"),
+    "schedule_free": ("schedulefree", "schedulefree"),
+    "stable_adamw": ("optimi", "torch-optimi"),
+    **dict.fromkeys(("adamw_bnb", "adamw_8bit", "ademamix", "lion", "paged", "rmsprop_bnb"), BITSANDBYTES),
+}
 # what has a key of its own
 _OWN_KEYS = {"beta1": "adam_beta1", "beta2": "adam_beta2", "eps": "adam_epsilon", "weight_decay": "weight_decay"}
 
@@ -61,6 +78,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
             message = f"lr_scheduler {schedule!r} has no setting {name!r}"
             yield Problem(message, key=("lr_scheduler_kwargs", name), help=did_you_mean(name, known) or listed)
     optimizer = str(recipe["optimizer"] or "")
+    yield from _lacking(optimizer)
     read = next((names for start, names in OPTIMIZERS.items() if optimizer.startswith(start)), ())
     given = recipe["optim_args"]
     for name in _names(given):
@@ -68,6 +86,15 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
             key = ("optim_args", name) if isinstance(given, Mapping) else ("optim_args",)
             message = f"the setting {name!r} has no effect with optimizer {optimizer!r}"
             yield Problem(message, key=key, severity="warning", help=_advice(name, read))
+
+
+def _lacking(optimizer: str) -> Iterator[Problem]:
+    """The package of the optimizer, where it is not installed."""
+    package = next((package for start, package in PACKAGES.items() if optimizer.startswith(start)), None)
+    if package is not None and find_spec(package[0]) is None:
+        message = f"optimizer {optimizer!r} needs the package {package[0]!r}, which is not installed"
+        help = f"pip install {package[1]}, or choose another, such as adamw_torch_fused"
+        yield Problem(message, key=("optimizer",), at="value", severity="warning", help=help, blocks_run=True)
 
 
 def _names(given: Any) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.data import read_rows
+from core.data import read_rows, sources
 from core.errors import DataError
 from tests.core.data.making import alpaca_rows, dataset, write_lines
 
@@ -211,6 +211,10 @@ def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("Couldn't reach 'some/set' on the Hub (LocalEntryNotFoundError)")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(sources, "hub_reachable", lambda: False)
+    error = refusal("some/set", name="main", split="test", revision="abc")
+    assert error.message == "the data set 'some/set' is not in the hub's cache, and the hub cannot be reached"
+    monkeypatch.setattr(sources, "hub_reachable", lambda: True)
     error = refusal("some/set", name="main", split="test", revision="abc")
     assert error.message == (
         "the data set 'some/set' cannot be loaded from the hub: "
