@@ -7,7 +7,6 @@ Built-ins are ordinary plugins that happen to be listed here; everything else co
 from __future__ import annotations
 
 import difflib
-import difflib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -151,16 +150,6 @@ def load_host(*, extra: Iterable[ModuleType] = (), disabled: Iterable[str] | Non
 
     _refuse_misspelt_hooks(manager, sources)
     return _gather(manager, sources)
-
-
-def _refuse_unknown(disabled: Iterable[str], known: Sequence[str]) -> None:
-    for name in sorted(set(disabled) - set(known)):
-        near = difflib.get_close_matches(name, known, n=1)
-        listed = "`tunesmith plugins` lists the names"
-        raise PluginError(
-            f"{DISABLE_VARIABLE} names {name!r}, and no plugin is called so",
-            help=f"did you mean {near[0]!r}? {listed}" if near else f"take it out; {listed}",
-        )
 
 
 def _refuse_unknown(disabled: Iterable[str], known: Sequence[str]) -> None:
