@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from core.packing import collate_bins, lay_out_rows, pack_step, register_segments, target_logits
-from core.packing.segments import NAME
+from core.packing import attention_mask, collate_bins, lay_out_rows, pack_step, register_segments, target_logits
+from core.packing.segments import NAME, segments_of
 from tests.core.packing.double import StayDouble
 from tests.core.packing.packing_cases import gradients, largest_difference, make_model, plain_loss, ragged_rows
 
@@ -21,7 +23,8 @@ def packed_loss(model, rows, share):
     for mask in masks.values() if isinstance(masks, dict) else [masks]:
         assert mask.segments.blocks
     logits = target_logits(model, batch)
-    return torch.nn.functional.cross_entropy(logits, batch["target_ids"])
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return torch.nn.functional.cross_entropy(wide, batch["target_ids"])
 
 
 @pytest.mark.parametrize("dtype", LIMITS)
@@ -68,3 +71,69 @@ def test_work_grows_with_the_rows_and_not_with_the_bin():
     mask = collate_bins([lay_out_rows(rows, share_prefixes=False)], model.config)["attention_mask"]
     assert mask.shape[-1] == 1000
     assert sum(block.count * block.length**2 for block in mask.segments.blocks) == 50 * 20**2
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.integers(0, 10**6), st.integers(1, 9), st.booleans(), st.none() | st.integers(1, 12))
+def test_blocks_hold_exactly_the_pairs_of_the_mask(seed, count, share, window):
+    b = lay_out_rows(ragged_rows(seed, count), share_prefixes=share)
+    reach, positions = b.reach[None], b.positions[None]
+    mask = attention_mask(torch.from_numpy(reach), torch.from_numpy(positions), window)[0, 0]
+    found = torch.zeros_like(mask)
+    segments = segments_of(reach, positions, [len(b)], window)
+    padding = set(segments.padding.tolist())
+    for block in segments.blocks:
+        above = len(block.above)
+        seen = block.mask
+        if seen is None:
+            assert not above
+            seen = torch.ones(1, 1, block.length, block.length, dtype=torch.bool).tril()
+        for row in range(block.count):
+            slots = range(block.start + row * block.length, block.start + (row + 1) * block.length)
+            places = [None if slot in padding else int(segments.places[slot]) for slot in slots]
+            keys = [*block.above.tolist(), *places]
+            for q, place in enumerate(places):
+                if place is None:
+                    continue
+                mine = torch.nonzero(seen[0, 0, q]).flatten().tolist()
+                assert all(keys[k] is not None for k in mine)
+                assert not found[place].any()  # every place is computed once
+                found[place, [keys[k] for k in mine]] = True
+    assert torch.equal(found, mask)
+    assert torch.equal(segments.places[segments.slots], torch.arange(len(b)))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_twenty_steps_end_at_the_same_weights(kind):
+    ends = []
+    for packed in (False, True):
+        model = make_model(kind, "sdpa", torch.float64)
+        if packed:
+            model.set_attn_implementation(register_segments())
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        for step in range(20):
+            rows = ragged_rows(step)
+            loss = packed_loss(model, rows, share=True) if packed else plain_loss(model, rows)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        ends.append({name: p.detach().clone() for name, p in model.named_parameters()})
+    distance = sum(float((ends[0][k] - ends[1][k]).norm()) ** 2 for k in ends[0]) ** 0.5
+    size = sum(float(p.norm()) ** 2 for p in ends[0].values()) ** 0.5
+    assert distance <= 1e-4 * size
+
+
+def test_in_bfloat16_it_is_no_further_from_float32_than_the_plain_computation():
+    distances = {False: 0.0, True: 0.0}
+    for seed in range(4):
+        rows = ragged_rows(seed)
+        model = make_model("llama", "sdpa", torch.float32)
+        exact = gradients(model, plain_loss(model, rows))
+        for packed in distances:
+            model = make_model("llama", "sdpa", torch.bfloat16)
+            if packed:
+                model.set_attn_implementation(register_segments())
+            loss = packed_loss(model, rows, share=True) if packed else plain_loss(model, rows)
+            found = gradients(model, loss)
+            distances[packed] += sum(float((found[k].float() - exact[k]).norm()) ** 2 for k in exact) ** 0.5
+    assert 0 < distances[True] <= 1.05 * distances[False]
