@@ -45,7 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "format_compliance": {"regex": "yes|no"},
     "user_defined": {"format": "Q: {instruction}\n{input}\nA:\n"},
 }
-REFERENCES = {"json_field": '{"chapter": "Diseases of the respiratory system"}'}
+REFERENCES = dict.fromkeys(("json_field", "json_fields"), '{"chapter": "Diseases of the respiratory system"}')
 
 
 @pytest.mark.parametrize("name", BUILTINS)

@@ -16,12 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from core.errors import UserError
 from core.host import BUILTINS, GROUP, Host, load_host
+from core.probes import Probe
 from core.testing.data import check_data_check
 from core.testing.failure import ConformanceError, require
 from core.testing.recipes import tiny_plan
 from core.testing.training import check_adapter, check_logger, check_trainer
-from core.types import DatasetFormat, Evaluator, Item, Options, Row, Schema
+from core.types import DatasetFormat, Evaluator, GenerationRequest, Generator, Item, Options, Row, Schema
 
 if TYPE_CHECKING:
     from core.types import Tokenizer
@@ -32,9 +34,11 @@ __all__ = [
     "check_data_check",
     "check_evaluator",
     "check_format",
+    "check_generator",
     "check_import",
     "check_logger",
     "check_plugin",
+    "check_probe",
     "check_schemas",
     "check_trainer",
     "host_with",
@@ -92,6 +96,11 @@ def check_plugin(
         chosen = options_for(evaluator.options_schema, (options or {}).get(evaluator.name, {}), host)
         check_evaluator(evaluator, chosen, reference=(references or {}).get(evaluator.name, "yes"))
         checked.append(f"metric {evaluator.name}")
+    for probe in _offered(module, "probes"):
+        check_probe(probe)
+        checked.append(f"probe {probe.name}")
+    for generator in _offered(module, "generators"):
+        checked.append(f"generator {generator.name}: {check_generator(generator, tokenizer, model)}")
     for adapter in _offered(module, "adapters"):
         plan = tiny_plan(folder / adapter.name, model, host, {"adapter": adapter.name, **(values or {})})
         check_adapter(plan)
@@ -206,6 +215,12 @@ def check_evaluator(evaluator: Evaluator, options: Options, *, reference: str = 
     """Finite numbers for any prediction, an empty one too, and a right answer scores no worse than none."""
     facts = {"seconds": 0.5, "tokens": 3.0, "nll": 2.0, "characters": 3.0}
     item = Item(0, {"output": reference}, "Is 2 even? Answer yes or no.", (reference,), "golden:1", facts)
+    if evaluator.choices is not None:
+        # the reference is the likeliest of its choices
+        for number, choice in enumerate(evaluator.choices(item, options)):
+            facts |= {f"nll:{number}": 1.0 if choice == reference else 2.0, f"tokens:{number}": 3.0}
+    if evaluator.complete is not None:
+        options = evaluator.complete([item], options)
     scores = {
         text: evaluator.score(text, item, options)
         for text in ("", reference, "no\nno no", '{"a": [', "\u00e9\U0001f600")
@@ -232,6 +247,35 @@ def check_evaluator(evaluator: Evaluator, options: Options, *, reference: str = 
             bool(summary) and all(math.isfinite(value) for value in summary.values()),
             f"metric {evaluator.name} sums up to {summary}: not all finite numbers",
         )
+
+
+def check_probe(probe: Probe) -> None:
+    """It has something to measure, the same each time, and no instruction is followed by an empty answer."""
+    texts = list(probe.texts()) if probe.texts else []
+    instructions = list(probe.instructions()) if probe.instructions else []
+    require(bool(texts or instructions), f"probe {probe.name} has neither texts nor instructions")
+    require(all(text.strip() for text in texts), f"probe {probe.name}: one of its texts is empty")
+    for instruction in instructions:
+        require(bool(instruction.prompt.strip()), f"probe {probe.name}: {instruction.name} asks nothing")
+        require(not instruction.followed(""), f"probe {probe.name}: an empty answer follows {instruction.prompt!r}")
+    again = [one.prompt for one in probe.instructions()] if probe.instructions else []
+    require([one.prompt for one in instructions] == again, f"probe {probe.name} asks something else each time")
+
+
+def check_generator(generator: Generator, tokenizer: Tokenizer, model: Path) -> str:
+    """Answers of at most the length asked for, one for each prompt; or why it cannot run here, which it has to say."""
+    prompts = [tokenizer(text)["input_ids"] for text in ("Is 2 even?", "Is 3 even? Say why.")]
+    request = GenerationRequest(prompts, frozenset({int(tokenizer.eos_token_id)}), 4, tokenizer, str(model))
+    try:
+        answers = generator.generate(request)
+    except UserError as error:
+        require(bool(error.help), f"generator {generator.name} says no way out of: {error.message}")
+        return f"not run, {error.message}"
+    require(len(answers) == len(prompts), f"generator {generator.name} gives {len(answers)} answers to 2 prompts")
+    for answer in answers:
+        fits = 1 <= len(answer) <= 4 and all(isinstance(token, int) for token in answer)
+        require(fits, f"generator {generator.name} answers {answer}: not 1 to 4 token ids")
+    return "answers"
 
 
 def _offered(module: ModuleType, hook: str) -> list[Any]:
