@@ -300,11 +300,11 @@ def test_a_killed_process_leaves_nothing_that_is_read(
     write_lines(in_tmp_path / "train.jsonl", alpaca_rows(20))
     process = start(in_tmp_path, tokenizer_folder, 0.5)
     deadline = time.monotonic() + 60
-    while chunks(in_tmp_path) < 3 and time.monotonic() < deadline:
+    root = in_tmp_path / "prepared"
+    while time.monotonic() < deadline and not any(file.stat().st_size for file in root.glob(".partial-*/**/*.arrow")):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    root = in_tmp_path / "prepared"
     (left,) = root.glob(".partial-*")
     assert any(file.stat().st_size for file in left.rglob("*.arrow"))  # it was in the middle of writing
     assert cache_entries(root) == []
