@@ -14,7 +14,6 @@ from typing import Any
 from core.data.addresses import is_address, masked
 from core.data.files import READERS, SUFFIXES, SourceRow, display, kind_of, read_source, suffix_of
 from core.data.opened import SourceFile, local_file
-from core.data.remote import contents, files_at, holds, matching
 from core.data.splits import SPLIT_WORDS, Rows, parted, selected, split_in_name
 from core.errors import DataError
 from core.hub_access import from_cache_alone, hub_reachable
@@ -81,6 +80,9 @@ def contents_elsewhere(path: str, options: Mapping[str, Any]) -> dict[str, str |
 
     Raises `DataError` where they cannot be reached.
     """
+    # the web client takes a while to import, and `check` reads no data
+    from core.data.remote import contents
+
     given = options.get("data_files") or []
     patterns = [given] if isinstance(given, str) else list(given)
     addresses = [pattern for pattern in patterns if is_address(pattern)]
@@ -166,6 +168,8 @@ def _wanted(name: str, options: Mapping[str, Any]) -> bool:
 
 
 def _addressed(address: str, options: Mapping[str, Any]) -> list[SourceFile]:
+    from core.data.remote import files_at, matching
+
     def wanted(name: str) -> bool:
         return _wanted(name, options)
 
@@ -180,6 +184,8 @@ def _listed(folder: Path, wanted: str | Sequence[str]) -> list[SourceFile]:
     files: list[SourceFile] = []
     for pattern in [wanted] if isinstance(wanted, str) else wanted:
         if is_address(pattern):
+            from core.data.remote import files_at
+
             files += files_at(pattern, lambda name: suffix_of(name) in SUFFIXES)
             continue
         absolute = Path(pattern).is_absolute()
@@ -219,6 +225,8 @@ def _of_split(files: list[SourceFile], split: str, name: str) -> list[SourceFile
 
 
 def _saved_at(address: str) -> bool:
+    from core.data.remote import holds
+
     return not suffix_of(address) and any(holds(address, name) for name in SAVED)
 
 

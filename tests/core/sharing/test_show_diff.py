@@ -173,7 +173,7 @@ def test_secrets_are_masked(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 
 def test_recipes_with_the_same_effect_do_not_differ(capsys: pytest.CaptureFixture[str]) -> None:
     write(
-        a=f"{VALID}seed: 42\nlearning_rate: 2e-4\nstrict: true\ndataset_prepared_path: x\n",
+        a=f"{VALID}seed: 42\nlearning_rate: 2e-4\nstrict: true\n",
         base="seed: 1\nlora_r: 4\n",
         b=f"extends: base.yml\nrequires: [pyyaml]\n{VALID}seed: null\n",
     )
