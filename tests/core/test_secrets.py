@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +21,8 @@ from core.hookspecs import hookimpl
 from core.host import load_host
 from core.recipe import Recipe, load_recipe
 from core.secrets import holds_a_mask, masked, masked_line, secrets_in, without_secrets
+from core.testing.recipes import ALPACA_ROWS, write_tiny_recipe
+from tests.core.lock.conftest import tunesmith
 
 SECRET = "s3cr3t-Zq9"
 VALID = "base_model: org/model\ndatasets: [{path: org/data, type: alpaca}]\n"
@@ -164,3 +170,40 @@ def test_neither_show_nor_diff_tells_one(capsys: pytest.CaptureFixture[str]) -> 
     assert SECRET not in printed.out + printed.err
     assert codes[2] == 1 or "error: " in printed.err
     assert "***" in printed.out + printed.err
+
+
+class _Files(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        content = "".join(f"{json.dumps(row)}\n" for row in ALPACA_ROWS).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), _Files)
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{serving.server_port}"
+    serving.shutdown()
+    serving.server_close()
+
+
+def test_no_file_and_no_line_of_a_run_holds_one(server: str, tiny_model: Path, folder: Path) -> None:
+    data = {"path": f"{server}/train.jsonl?token={SECRET}", "type": "alpaca"}
+    recipe = write_tiny_recipe(folder, tiny_model, {"datasets": [data], "save_steps": 2, "max_steps": 2})
+    run = tunesmith("run", recipe)
+    assert run.returncode == 0, run.stderr
+    assert SECRET not in run.stdout + run.stderr
+    written = [file for file in (folder / "out").rglob("*") if file.is_file()]
+    assert {"run.json", "report.html", "README.md", "recipe.lock.yml"} <= {file.name for file in written}
+    assert any("checkpoint" in str(file) for file in written)
+    assert [file for file in written if SECRET.encode() in file.read_bytes()] == []
+    # the lock says which value it does not hold
+    again = tunesmith("run", "--locked", folder / "out" / "recipe.lock.yml", "--set", "output_dir=again")
+    assert again.returncode == 2
+    assert "'datasets.0.path' is a secret, which the lock does not hold" in again.stderr
