@@ -17,6 +17,7 @@ from core.host import Host, load_host
 from core.recipe import Recipe, load_recipe
 from core.sharing.bases import MAX_DEPTH, MAX_FILES
 from core.sharing.files import MAX_BYTES
+from tests.core.sharing.making import write
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +29,6 @@ def host() -> Host:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def write(**files: str) -> None:
-    """`a__b="text"` writes a/b.yml."""
-    for name, text in files.items():
-        path = Path(name.replace("__", "/") + ".yml")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
 
 
 def load(name: str = "recipe.yml", *overrides: str) -> Recipe:

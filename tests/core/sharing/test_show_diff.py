@@ -18,6 +18,7 @@ from core.host import Host, load_host
 from core.recipe import load_recipe
 from core.sharing.resolved import in_effect
 from core.yaml_nodes import read_tree
+from tests.core.sharing.making import write
 
 ROOT = Path(__file__).parents[3]
 VALID = "base_model: org/model\ndatasets: [{path: org/data, type: alpaca}]\n"
@@ -27,13 +28,6 @@ VALID = "base_model: org/model\ndatasets: [{path: org/data, type: alpaca}]\n"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def write(**files: str) -> None:
-    for name, text in files.items():
-        path = Path(name.replace("__", "/") + ".yml")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
 
 
 def out(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
