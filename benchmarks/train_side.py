@@ -158,7 +158,7 @@ def run_trl(recipe: Path, packing: bool) -> None:
     rows = data.train.select_columns(["input_ids", "labels"])
     steps = max(1, len(rows) // SAMPLES_PER_STEP)
     if packing:
-        # one bin at a time, for TRL masks all bins of a micro batch as one square; as many to a step as make ours' steps
+        # one bin at a time, for TRL masks all bins of a micro batch as one square; as many to a step as make our steps
         bins = len(trl.pack_dataset(rows.with_format("arrow"), SEQUENCE_LEN, "bfd"))
         micro, accumulation = 1, -(-bins // steps)
     else:

@@ -53,8 +53,8 @@ class Generation:
 class MetricResult:
     """One metric of one column. value: the compared figure; summary: all figures; interval: 95 % interval of `value`
     or None; scores: one per item in item order, None where the metric does not apply. items: all figures of each item,
-    {} where it does not apply. details: what stands beside the figures (JSON). slices: field, then value. options: as completed
-    from the items, for summing up again."""
+    {} where it does not apply. details: what stands beside the figures (JSON). slices: field, then value. options: as
+    completed from the items, for summing up again."""
 
     value: float | None
     summary: Mapping[str, float]

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from core.comparison.runs import FinishedRun, Line
-from core.evaluation.statistics import holm, interval_of
 from core.evaluation.paired import compare
+from core.evaluation.statistics import holm, interval_of
 from core.host import Host
 from core.results import ColumnReport, MetricResult
 from core.types import Evaluator, MetricPlan

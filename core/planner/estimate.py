@@ -129,7 +129,7 @@ def default_workload(plan: Plan, model: Any, data: Data, ranks: int) -> Workload
         mean * per_step,
         mean * per_step,
         accumulation,
-        (f"trainer {plan.trainer.name!r} does not say what it computes: padded rows and all logits are assumed",),
+        notes=(f"trainer {plan.trainer.name!r} does not say what it computes: padded rows and all logits are assumed",),
     )
 
 

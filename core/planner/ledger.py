@@ -106,7 +106,7 @@ class StandIns:
         # torch knows no autocast on the meta device; those who ask about it are told what is planned for
         self._replace(torch, "autocast", lambda _: self._region)
         self._replace(torch, "is_autocast_enabled", lambda _: lambda *kind: self.autocast is not None)
-        self._replace(torch, "get_autocast_dtype", lambda _: lambda *kind: self.autocast)
+        self._replace(torch, "get_autocast_dtype", lambda _: lambda *kind: self.autocast or torch.bfloat16)
         if self.autocast is not None:
             for owner, name in LOW_PRECISION:
                 self._replace(owner, name, self._in_low_precision)

@@ -26,7 +26,7 @@ HELP = "go on with what the checkpoint was trained with, or start anew with --ov
 
 
 def refuse_other_model(model: Any, checkpoint: Path) -> None:
-    """Raise `RecipeError` where the adapter or the weights in `checkpoint` are not those of `model`, with both values."""
+    """Raise `RecipeError` where adapter or weights in `checkpoint` are not those of `model`, with both values."""
     configs = getattr(model, "peft_config", None)
     saved = checkpoint / ADAPTER_CONFIG
     if saved.is_file() != (configs is not None):

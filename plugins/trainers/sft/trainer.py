@@ -250,8 +250,8 @@ class SFTTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Mean loss per target over the validation data, on all ranks together; when it is time, with the metrics of the
-        sample that is scored by generation."""
+        """Mean loss per target over the validation data, on all ranks together; when it is time, with the metrics of
+        the sample that is scored by generation."""
         assert self.val_source is not None
         with self._paused():
             start = time.monotonic()

@@ -169,7 +169,9 @@ def test_a_metric_that_fails_does_not_lose_the_answers(prepared: Any) -> None:
     metrics = (make_metric(Evaluator("accuracy", exact)), make_metric(Evaluator("dosage", broken)))
     plan = replace(plan, evaluation=replace(plan.evaluation, metrics=metrics))
     model = plan.adapter.build(plan).train()
-    with pytest.raises(UserError, match=r"'dosage' failed on the item at .*test.jsonl:1, field 'dose': KeyError") as caught:
+    with pytest.raises(
+        UserError, match=r"'dosage' failed on the item at .*test.jsonl:1, field 'dose': KeyError"
+    ) as caught:
         evaluate(plan, model, tokenizer, data, ("tuned",))
     assert str(plan.output_dir / "answers") in (caught.value.help or "")
     (saved,) = (plan.output_dir / "answers").glob("tuned-*.scores.json")
