@@ -74,7 +74,8 @@ def launch_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> ar
     flags = list(argv)[: _script_index(argv)]
     for flag in flags:
         name = flag.split("=")[0]
-        if name.startswith("-") and name not in parser._option_string_actions:
+        number = name.removeprefix("-").isdigit()  # the value of the flag before it
+        if name.startswith("-") and not number and name not in parser._option_string_actions:
             near = difflib.get_close_matches(name, parser._option_string_actions, n=1)
             raise UserError(
                 f"unknown argument {name!r}",

@@ -67,17 +67,28 @@ def execute(args: argparse.Namespace) -> int:
         print(taken, flush=True)
 
     keep_threads_calm()
-    # only now: everything before needs no torch, so that a mistake shows at once
-    from core.processes import stop_processes
-    from core.run import run
-
     try:
+        # only now: everything before needs no torch, so that a mistake shows at once
+        from core.processes import stop_processes
+        from core.run import run
+
         report = run(plan)
     except RecipeError as error:
         error.recipe = error.recipe or plan.recipe
         raise
+    except KeyboardInterrupt as interrupt:
+        raise interrupt if str(interrupt) else KeyboardInterrupt(_kept(plan.output_dir)) from None
     stop_processes()
     return report.exit_code
+
+
+def _kept(folder: Path) -> str:
+    """What there is to go on with after an interrupt that nobody has explained yet."""
+    if (folder / "training.json").is_file():
+        return f"the tuned model is in {folder}"
+    if any(folder.glob("checkpoint-*")):
+        return f"the checkpoints in {folder} stay; go on from the last with --resume"
+    return "no step had been saved, and nothing is left to go on with"
 
 
 def plan_of(args: argparse.Namespace) -> tuple[Plan, list[Problem]]:

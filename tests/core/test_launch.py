@@ -239,3 +239,30 @@ def test_outside_a_launcher_nothing_is_left(tmp_path: Path, monkeypatch: pytest.
     note_start()
     leave_exit_code(2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_before_anything_is_saved_says_so(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = write_tiny_recipe(tmp_path, tiny_model)
+    code = (
+        "import sys, core.run\n"
+        "def run(plan): raise KeyboardInterrupt\n"
+        "core.run.run = run\n"
+        "from core.cli import main\n"
+        f"sys.exit(main(['run', {str(recipe)!r}]))\n"
+    )
+    done = run(sys.executable, "-c", code, folder=tmp_path)
+    assert done.returncode == 130
+    assert done.stderr.endswith("interrupted: no step had been saved, and nothing is left to go on with\n"), done.stderr
+    (tmp_path / "out" / "checkpoint-2").mkdir(parents=True)
+    again = code.replace(f"{str(recipe)!r}]", f"{str(recipe)!r}, '--overwrite']")
+    done = run(sys.executable, "-c", again, folder=tmp_path)
+    assert "go on from the last with --resume" in done.stderr
+
+
+def test_a_count_that_is_none_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = write_tiny_recipe(tmp_path, tiny_model)
+    done = subprocess.run(
+        [*OURS, str(recipe), "--num_processes", "-3"], capture_output=True, text=True, cwd=tmp_path, env=environment()
+    )
+    assert done.returncode == 2
+    assert "error: --num_processes is -3, expected 1 or more\nhelp: leave --num_processes out" in done.stderr
