@@ -11,8 +11,10 @@ from core.audit.facts import CheckedExample, CheckPlan, DataFacts, Finding, Watc
 from core.audit.looked import FEW
 from core.audit.watching import in_chunks
 from core.errors import DataError, PluginError
+from core.sharing.variables import hide
 
 if TYPE_CHECKING:
+    from core.recipe import Recipe
     from core.types import Tokenizer
 
 SHOWN_PLACES = 3
@@ -124,15 +126,16 @@ def audit_lines(report: AuditReport, speed: str | None = None) -> list[str]:
     return [*lines, done + (", ".join(found) or "nothing to remark")]
 
 
-def refuse_errors(report: AuditReport) -> None:
-    """Raise `DataError` with all findings that are errors, if there are any."""
+def refuse_errors(report: AuditReport, recipe: Recipe) -> None:
+    """Raise `DataError` with all findings that are errors, if there are any, and no variable's value in them."""
     errors = report.errors
     if not errors:
         return
     way_out = ", ".join(f"{name}: warn" for name in dict.fromkeys(entry.check for entry in errors))
     helps = list(dict.fromkeys(entry.finding.help for entry in errors if entry.finding.help))
     helps.append(f"where it is meant, set data_checks: {{{way_out}}}")
-    raise DataError("\n".join(_refusal(entry.finding) for entry in errors), help="; ".join(helps))
+    message = "\n".join(_refusal(entry.finding) for entry in errors)
+    raise DataError(hide(message, recipe), help=hide("; ".join(helps), recipe))
 
 
 def some_places(places: Sequence[str], shown: int = SHOWN_PLACES) -> str:

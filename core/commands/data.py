@@ -60,6 +60,7 @@ def execute(args: argparse.Namespace) -> int:
     from core.data.prepare import gather, limits_of, stats_of
     from core.data.summary import lines_about
     from core.models import load_tokenizer
+    from core.sharing.variables import hide
 
     try:
         tokenizer = load_tokenizer(plan)
@@ -72,10 +73,11 @@ def execute(args: argparse.Namespace) -> int:
         gathered = gather(plan, tokenizer, Path(folder), checks.see)
         facts = gathered.facts(tokenizer)
         report = checks.report(facts)
-        print("\n".join([*lines_about(stats_of(gathered, report), plan.recipe), *audit_lines(report)]))
+        said = hide(audit_lines(report), plan.recipe)
+        print("\n".join([*lines_about(stats_of(gathered, report), plan.recipe), *said]))
         _show(args, facts, tokenizer)
         _write(args, facts, report, plan, tokenizer)
-    refuse_errors(report)
+    refuse_errors(report, plan.recipe)
     return 0
 
 

@@ -25,6 +25,7 @@ from core.data.share import on_main_first
 from core.data.store import Store, Stored
 from core.data.summary import lines_about
 from core.errors import DataError
+from core.sharing.variables import hide
 from core.types import Data, DatasetPlan, Item, Plan
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _entry(plan: Plan, tokenizer: Tokenizer) -> CacheEntry:
         # nobody can tell whether the same data would be met again
         atexit.register(shutil.rmtree, entry.folder, ignore_errors=True)
     if found:
-        for line in [*lines_about(entry.meta["stats"], plan.recipe), *entry.meta["audit_lines"]]:
+        for line in [*lines_about(entry.meta["stats"], plan.recipe), *hide(entry.meta["audit_lines"], plan.recipe)]:
             say(line)
         say(f"prepared before, in {entry.meta['seconds']:,.1f} s: read from {entry.folder}")
     return entry
@@ -152,10 +153,10 @@ def _build(plan: Plan, tokenizer: Tokenizer, inputs: Mapping[str, Any] | None, f
             stats |= parted.totals()
             for entry, (trained_on, in_one_pass) in zip(stats["datasets"], parted.passes, strict=True):
                 entry |= {"trained_on": trained_on, "in_one_pass": in_one_pass}
-        for line in [*lines_about(stats, recipe), *audit_lines(report)]:
+        for line in [*lines_about(stats, recipe), *hide(audit_lines(report), recipe)]:
             say(line)
         again = audit_lines(report, speed=FROM_CACHE)
-        refuse_errors(report)
+        refuse_errors(report, recipe)
         assert parted is not None
         write_parts(folder, parted)
     return {

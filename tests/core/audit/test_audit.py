@@ -12,7 +12,7 @@ from core.audit.report import some_places
 from core.check import check_recipe
 from core.host import Host, load_host
 from core.plan import make_plan
-from core.recipe import load_recipe
+from core.recipe import Recipe, load_recipe
 from core.testing.recipes import write_tiny_recipe
 
 
@@ -29,6 +29,7 @@ def found(*findings: Finding, name: str = "one", level: Any = "warn") -> CheckPl
     return CheckPlan(DataCheck(name, lambda facts, options: list(findings)), level)
 
 
+RECIPE = Recipe(Path("r.yml"), "", {})
 PLACES = [f"train.jsonl:{line}" for line in range(1, 9)]
 
 
@@ -38,7 +39,7 @@ def test_a_warning_is_one_line_with_count_places_and_next_step() -> None:
     assert line == "warning: one: 8 rows are odd (train.jsonl:1, 2, 3 and 5 more); look at them"
     assert done.startswith("audit: 1 check of 20 examples (")
     assert done.endswith("): 1 warning")
-    refuse_errors(report)
+    refuse_errors(report, RECIPE)
 
 
 def test_all_errors_are_refused_together_with_the_way_out() -> None:
@@ -46,7 +47,7 @@ def test_all_errors_are_refused_together_with_the_way_out() -> None:
     second = Finding("2 rows leak", PLACES[:2], help="move them", details=[f"{place} is also x" for place in PLACES])
     report = audit([found(first, level="error"), found(second, name="two", level="error")], facts())
     with pytest.raises(DataError) as error:
-        refuse_errors(report)
+        refuse_errors(report, RECIPE)
     assert error.value.message.splitlines() == [
         "8 rows are odd: train.jsonl:1, 2, 3, 4, 5 and 3 more",
         "2 rows leak",
@@ -54,6 +55,16 @@ def test_all_errors_are_refused_together_with_the_way_out() -> None:
         "  ... and 3 more",
     ]
     assert error.value.help == "look at them; move them; where it is meant, set data_checks: {one: warn, two: warn}"
+
+
+def test_a_place_that_a_variable_brought_in_is_not_shown(tmp_path: Path) -> None:
+    values = {"datasets": [{"path": f"{tmp_path}/ward-seven/a.jsonl"}]}
+    recipe = Recipe(tmp_path / "r.yml", "", values, written={("datasets", 0, "path"): "${WARD}/a.jsonl"})
+    finding = Finding("1 row is odd", [f"{tmp_path}/ward-seven/a.jsonl:1"], help="look at it")
+    report = audit([found(finding, level="error")], facts())
+    with pytest.raises(DataError, match=r"\$\{WARD\}/a.jsonl:1") as error:
+        refuse_errors(report, recipe)
+    assert "ward-seven" not in error.value.message
 
 
 def test_all_well_is_one_line_and_no_check_none() -> None:
