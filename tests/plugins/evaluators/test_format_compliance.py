@@ -69,7 +69,7 @@ def test_valid_options_are_no_problem(tmp_path: Path) -> None:
         ({"regex": "(["}, "regex", "'([' is not a regular expression"),
         ({"json_schema": "missing.json"}, "json_schema", "no JSON Schema can be read at 'missing.json'"),
         ({"json_schema": "broken.json"}, "json_schema", "'broken.json': not valid JSON"),
-        ({"json_schema": {"type": "strin"}}, "json_schema", "not a valid JSON Schema: 'strin'"),
+        ({"json_schema": {"type": "strin"}}, "json_schema.type", "not a valid JSON Schema: 'strin'"),
         ({}, "type", "not told which form"),
         ({"json": False}, "type", "not told which form"),
     ],
@@ -78,7 +78,7 @@ def test_what_is_wrong_is_found_at_check_time(tmp_path: Path, options: dict[str,
     (tmp_path / "broken.json").write_text("{")
     (problem,) = problems(tmp_path, **options)
     assert words in problem.message
-    assert problem.key == ("evaluation", "metrics", 1, key)
+    assert problem.key == ("evaluation", "metrics", 1, *key.split("."))
 
 
 def test_a_schema_elsewhere_is_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
