@@ -192,10 +192,11 @@ def _run(
     trainer.add_callback(metrics)
     trainer.add_callback(shown)
     units = "bins" if plan.recipe["sample_packing"] else "rows"
+    passes = f"{total / batches.steps_per_epoch:,.2f}".rstrip("0").rstrip(".")
     say(
         f"{total:,} steps of {batches.units_per_step} {units} ({batches.micro_batch_size} x {batches.accumulation} "
         f"accumulated x {batches.world_size} process{'es' if batches.world_size > 1 else ''}), "
-        f"{len(batches.rows):,} {units}, {total / batches.steps_per_epoch:,.2f} times each, "
+        f"{len(batches.rows):,} {units}, {passes} times each, "
         f"{trainer.args.get_warmup_steps(total):,} steps to warm up"
     )
     memory = PeakMemory().start()
