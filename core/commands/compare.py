@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
+from core.commands.files import write_file
 from core.errors import UserError
 
 HELP = "lay finished runs side by side: figures, paired differences with intervals and tests"
@@ -45,17 +45,9 @@ def execute(args: argparse.Namespace) -> int:
     values = side_by_side(runs, lines, load_host(), note=note)
     print(comparison_text(values))
     if args.html is not None:
-        _write(args.html, comparison_page(values))
+        write_file(args.html, comparison_page(values))
+        print(f"wrote {args.html}")
     if args.json is not None:
-        _write(args.json, json.dumps(values, ensure_ascii=False, indent=1) + "\n")
+        write_file(args.json, json.dumps(values, ensure_ascii=False, indent=1) + "\n")
+        print(f"wrote {args.json}")
     return 0
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
-    print(f"wrote {path}")

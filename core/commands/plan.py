@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 from core.commands.arguments import add_overrides, add_trust_remote_code
+from core.commands.files import write_file
 from core.errors import RecipeError, UserError
 
 HELP = "estimate parameters, memory, time and cost of a recipe, and whether it fits, without loading the model"
@@ -65,17 +65,5 @@ def execute(args: argparse.Namespace) -> int:
         raise
     print("\n".join(layout.lines()))
     if args.json:
-        _write(args.json, json.dumps(layout.as_json(), indent=1) + "\n")
+        write_file(args.json, json.dumps(layout.as_json(), indent=1) + "\n")
     return 0
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(
-            f"{str(path)!r} cannot be written: {(error.strerror or str(error)).lower()}",
-            help="name a file in a folder that exists and can be written",
-        ) from error

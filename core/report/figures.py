@@ -29,7 +29,7 @@ def comparison_rows(values: Mapping[str, Any]) -> list[list[str]]:
     columns = values["evaluation"]
     rows = []
     for metric, about in values["metrics"].items():
-        cells = [_cell(columns[name].get(metric), about["unit"]) for name in columns]
+        cells = [cell(columns[name].get(metric), about["unit"]) for name in columns]
         rows.append([_metric_label(metric), *cells])
     for fact, label, form in (
         ("tokens_per_answer", "tokens per answer", "{:.1f}"),
@@ -156,7 +156,8 @@ def size(count: int) -> str:
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
-def _cell(result: Mapping[str, Any] | None, unit: str) -> str:
+def cell(result: Mapping[str, Any] | None, unit: str) -> str:
+    """A result with its interval, as it stands in a table."""
     if result is None or result["value"] is None:
         return MISSING
     text = figure(result["value"], unit)

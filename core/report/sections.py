@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.report.figures import MISSING, column_label, figure, percent
+from core.report.figures import MISSING, cell, column_label, figure, percent
 
 OUTCOMES = {"better": "better", "worse": "worse", "not_shown": "not shown"}
 LOST = {"not_shown": "no loss shown", "within": "loss shown, within max_drop", "shown": "loss shown"}
@@ -25,7 +25,7 @@ def slice_tables(values: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]
             [
                 row["value"],
                 str(row["items"]),
-                *(_cell(row["columns"].get(name, {}).get(metric), unit) for name in names),
+                *(cell(row["columns"].get(name, {}).get(metric), unit) for name in names),
                 ", ".join(OUTCOMES[one["outcome"]] for one in row["comparisons"]) or MISSING,
             ]
             for row in rows
@@ -49,13 +49,3 @@ def forgetting_table(values: Mapping[str, Any]) -> list[list[str]]:
         label = f"{part['label']} ({part['n']})"
         rows.append([label, figure(part["base"], unit), figure(part["tuned"], unit), drop, LOST[part["outcome"]]])
     return rows
-
-
-def _cell(result: Mapping[str, Any] | None, unit: str) -> str:
-    if result is None or result["value"] is None:
-        return MISSING
-    text = figure(result["value"], unit)
-    if result["interval"]:
-        low, high = (figure(bound, unit).removesuffix(" %").removesuffix(" s") for bound in result["interval"])
-        text += f" ({low}–{high})"
-    return text
