@@ -10,6 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# the same examples in every run, so that a change is judged by itself; `--hypothesis-profile=search` looks for new ones
+settings.register_profile("steady", derandomize=True, database=None)
+settings.register_profile("search")
+settings.load_profile("steady")
 
 # the tests run side by side, one to a core: more threads than that would make each of them several times slower
 os.environ.setdefault("OMP_NUM_THREADS", "1")
