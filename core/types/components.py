@@ -1,7 +1,6 @@
-"""The values that flow through a run, and the components a plugin may offer.
+"""The components that a plugin may offer: each a frozen dataclass of a name and a few functions, and what those pass.
 
-Everything here is a plain frozen dataclass, so a plugin is a name and a few functions. Nothing in this module
-imports torch: a component is looked up and checked long before any weight is loaded.
+Imports no torch: a component is looked up and checked long before any weight is loaded.
 """
 
 from __future__ import annotations
@@ -12,84 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from core.types.examples import Conversation, Data, Example, Item, Options, Row, Schema
+
 if TYPE_CHECKING:
-    import torch
-    from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase, TrainerCallback
+    from transformers import TrainerCallback
 
-    from core.audit.facts import CheckPlan
-    from core.host import Host
-    from core.lock import Lock
-    from core.probes import Probe
-    from core.recipe import Recipe
     from core.results import TrainResult
-
-    Tokenizer = PreTrainedTokenizerBase
-    Module = torch.nn.Module
-
-Schema = dict[str, Any]
-Options = Mapping[str, Any]
-Row = Mapping[str, Any]
-KeyPath = tuple[str | int, ...]
-
-
-# ---------------------------------------------------------------- examples: what a format makes of a row
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A piece of an example's text.
-
-    `trained` marks text whose tokens carry loss; `answer` marks what evaluation takes as the reference. The end-of-turn
-    mark is usually a segment of its own: trained (the model must learn to stop) but not part of the answer.
-    """
-
-    text: str
-    trained: bool = False
-    answer: bool = False
-
-
-@dataclass(frozen=True)
-class Example:
-    """One training example: segments of text, or (for tokenised rows) `input_ids` and `labels` of equal length.
-
-    notes: what the user should know about how it was rendered; equal notes are counted and shown once.
-    """
-
-    segments: Sequence[Segment] = ()
-    input_ids: Sequence[int] | None = None
-    labels: Sequence[int] | None = None
-    notes: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Item:
-    """One held-out item, as an evaluator sees it.
-
-    prompt: the exact text given to the model. references: acceptable answers, the first is the one shown.
-    place: `file:line` of the row. facts: numbers core measured for this item in the column being scored, for evaluators
-    that ask for them through `needs` ("latency": `seconds`, `tokens`, `first_token`; "likelihood": `nll` in nats and
-    `tokens`; "choices": see `Evaluator`).
-    """
-
-    index: int
-    row: Row
-    prompt: str
-    references: tuple[str, ...]
-    place: str
-    facts: Mapping[str, float] = field(default_factory=dict)
-
-
-# ---------------------------------------------------------------- components: what a plugin offers
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """A row as it would be put to a chat model. instruction: what to do, or None. turns: maps of `role` and `content`,
-    up to and with the question; the answer is left out."""
-
-    instruction: str | None
-    turns: tuple[Mapping[str, str], ...]
+    from core.types.examples import Module, Tokenizer
+    from core.types.plans import Plan
 
 
 @dataclass(frozen=True)
@@ -260,148 +189,3 @@ class Logger:
     callback: Callable[[Plan], TrainerCallback]
     keys: tuple[str, ...] = ()
     description: str = ""
-
-
-# ---------------------------------------------------------------- the plan: a recipe with everything resolved and named
-
-
-@dataclass(frozen=True)
-class DatasetPlan:
-    """One entry of a list of data sets: where its rows are and the format, with options, that reads them.
-
-    path: absolute local path, or a hub id / URL as written. key: where the entry stands in the recipe, for messages.
-    """
-
-    path: str
-    format: DatasetFormat
-    options: Options
-    key: KeyPath
-
-
-@dataclass(frozen=True)
-class MetricPlan:
-    """One requested metric. name: how it is called in the report (the type, with a suffix if used twice).
-
-    plugin: which plugin brings it.
-    """
-
-    name: str
-    evaluator: Evaluator
-    options: Options
-    plugin: str = ""
-
-
-@dataclass(frozen=True)
-class ForgettingPlan:
-    """The probe of general abilities, and the largest drop that is allowed (None: reported, never refused)."""
-
-    probe: Probe
-    max_drop: float | None = None
-
-
-@dataclass(frozen=True)
-class ColumnPlan:
-    """One column of the comparison. name: what it is called; options: e.g. `shots`, `instruction`, `load_in_4bit`.
-
-    kind: what answers: `base`, `prompted` (the base with a better prompt), `model` (another one), `tuned`, or `merged`
-    (the tuned model with its adapter in the weights); the name where left out.
-    """
-
-    name: str
-    options: Options = field(default_factory=dict)
-    kind: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.kind:
-            object.__setattr__(self, "kind", self.name)
-
-    @property
-    def untuned(self) -> bool:
-        """Whether it can be scored before training: no weight of it comes from this run."""
-        return self.kind in ("base", "prompted", "model")
-
-
-# in a gate: the better of the columns that answer with the untuned base
-BEST_UNTUNED = "best_untuned"
-
-
-@dataclass(frozen=True)
-class GatePlan:
-    """What a metric has to reach. rule: `min_gain`, `at_least` or `at_most`. column: the one that is judged.
-
-    over: with `min_gain`, the column to gain over, or `best_untuned`. confidence: of the interval that has to keep to
-    the bound as a whole; None where the figure alone decides.
-    """
-
-    metric: str
-    rule: str
-    bound: float
-    column: str = "tuned"
-    over: str | None = None
-    confidence: float | None = None
-
-
-@dataclass(frozen=True)
-class EvaluationPlan:
-    """What is scored: held-out data, metrics, columns, and the decoding that all columns share."""
-
-    datasets: tuple[DatasetPlan, ...] = ()
-    metrics: tuple[MetricPlan, ...] = ()
-    columns: tuple[ColumnPlan, ...] = ()
-    gates: tuple[GatePlan, ...] = ()
-    repeats: int = 1
-    max_new_tokens: int = 256
-    batch_size: int | None = None  # None: found by length, halved when memory runs out
-    latency_sample: int = 20
-    limit: int | None = None
-    slice_by: tuple[str, ...] = ()
-    forgetting: ForgettingPlan | None = None
-    lm_eval: Mapping[str, Any] | None = None
-    price: Mapping[str, Any] | None = None
-    stop_settled: bool = False
-    generator: Generator | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A recipe with every name resolved to a component and every default taken. `plan.recipe["key"]` reads a value.
-
-    base_model: hub id, local folder, `.gguf` file or `package://` address, resolved to an absolute path where local.
-    host: what the names were looked up in. lock: what the run is bound to, or None. shape_for: a device type, for which
-    `load_base` then makes the model's shapes alone, without weights; the planner's.
-    """
-
-    recipe: Recipe
-    base_model: str
-    output_dir: Path
-    adapter: Adapter
-    trainer: Trainer
-    datasets: tuple[DatasetPlan, ...]
-    validation: tuple[DatasetPlan, ...]
-    evaluation: EvaluationPlan
-    loggers: tuple[Logger, ...] = ()
-    checks: tuple[CheckPlan, ...] = ()
-    overwrite: bool = False
-    resume_from: Path | None = None
-    trust_remote_code: bool = False
-    host: Host | None = None
-    lock: Lock | None = None
-    shape_for: str | None = None
-
-
-@dataclass(frozen=True)
-class Data:
-    """Prepared data. `train` and `val` hold columns `input_ids` and `labels` (equal length, -100 = not trained) plus
-    `place` (`file:line`); `test` are the held-out items. stats: counts per data set, JSON-ready, saved with the run."""
-
-    train: Dataset
-    val: Dataset | None
-    test: tuple[Item, ...]
-    stats: Mapping[str, Any]
-    pad_token_id: int = 0
-
-    def batches(self, micro_batch_size: int) -> Any:
-        """One pass over `train` in order: padded `input_ids`, `attention_mask` and `labels`, each [batch, length]."""
-        from core.data.batches import padded_batches
-
-        return padded_batches(self.train, micro_batch_size, self.pad_token_id)
