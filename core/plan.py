@@ -98,7 +98,9 @@ def _of_training_files(problem: Problem) -> bool:
 
 
 def _datasets(recipe: Recipe, host: Host, *path: str) -> tuple[DatasetPlan, ...]:
-    """The data sets listed under the key `path`, each with its format and the format's options."""
+    """The data sets listed under the key `path`, each with its format and the format's options; those to train on are
+    told where they are streamed."""
+    streamed = {"streaming": True} if recipe["streaming"] and path == ("datasets",) else {}
     entries: Any = recipe
     for name in path:
         entries = (entries or {}).get(name) if isinstance(entries, Mapping) else entries[name]
@@ -110,7 +112,7 @@ def _datasets(recipe: Recipe, host: Host, *path: str) -> tuple[DatasetPlan, ...]
             DatasetPlan(
                 path=resolve_input_path(entry["path"], recipe.folder_of((*key, "path"))),
                 format=found,
-                options=item_options(found.options_schema, entry, recipe, key),
+                options={**item_options(found.options_schema, entry, recipe, key), **streamed},
                 key=key,
             )
         )

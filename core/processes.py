@@ -107,6 +107,18 @@ def gather_objects(objects: list[Element]) -> list[Element]:
     return [element for part in parts for element in part]
 
 
+def broadcast_object(given: Element) -> Element:
+    """The main process's object, on every rank. It must be picklable."""
+    state = _state()
+    if state is None or state.num_processes == 1:
+        return given
+    import torch.distributed
+
+    held = [given]
+    torch.distributed.broadcast_object_list(held, src=0)
+    return held[0]
+
+
 def process_seconds() -> float:
     """Wall time since this process began, imports included: what the user waited."""
     import psutil

@@ -19,6 +19,7 @@ from core.check.remote import address_problems
 from core.check.requirements import requirement_problems
 from core.check.schema import ITEM_LISTS, REQUIRED, fit_schema, schema_at
 from core.check.scoring import scoring_problems
+from core.check.streaming import streaming_problems
 from core.check.wording import missing, not_finite, problems_of, unknown
 from core.errors import Position, Problem, RecipeError
 from core.host import KINDS, Host
@@ -57,6 +58,7 @@ def check_recipe(recipe: Recipe, host: Host, *, files: bool = True) -> list[Prob
     if not any(problem.severity == "error" for problem in problems):
         resolved = resolve_defaults(recipe, host)
         found = [*host.check_recipe(resolved), *comparison_problems(resolved, host), *scoring_problems(resolved)]
+        found += streaming_problems(resolved, host)
         problems += _with_variables(found, recipe, schema)
     return located(problems, recipe)
 

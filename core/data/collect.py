@@ -40,12 +40,14 @@ END_WINDOW = 3  # an end-of-turn token must be among this many last trained toke
 class Limits:
     """How long an example may be, in tokens, and what happens to a longer one: `drop`, `truncate` or `raise`.
 
-    skipped: the share of rows that may be left out because they cannot be used; None if not one may.
+    skipped: the share of rows that may be left out because they cannot be used; None if not one may. rows: how many rows
+    of a data set are looked at; None for all.
     """
 
     sequence_len: int
     strategy: str
     skipped: float | None = None
+    rows: int | None = None
 
 
 @dataclass
@@ -99,7 +101,7 @@ def collect(dataset: DatasetPlan, tokenizer: Tokenizer, limits: Limits, store: S
     collected = Collected(dataset, store)
     ends, bad = end_ids(tokenizer), BadRows(dataset, limits.skipped)
     too_long: list[str] = []
-    for made in _tokenized(dataset, tokenizer, bad):
+    for made in _tokenized(dataset, tokenizer, bad, limits.rows):
         examples = [checked(dataset, *one, ends, limits) for one in made]
         for example in examples:
             collected.notes.update(example.example.notes)
@@ -219,13 +221,16 @@ def checked(
     )
 
 
-def _tokenized(dataset: DatasetPlan, tokenizer: Tokenizer, bad: BadRows) -> Iterator[list[Made]]:
-    """Every example with its row and its tokens, in chunks; rows that cannot be used are added to `bad`."""
+def _tokenized(
+    dataset: DatasetPlan, tokenizer: Tokenizer, bad: BadRows, most: int | None = None
+) -> Iterator[list[Made]]:
+    """Every example (of the first `most` rows) with its row and its tokens, in chunks; rows that cannot be used are
+    added to `bad`."""
 
     def encoded(flat: Flat) -> list[Any]:
         return encode_texts(texts_of([example for _, _, example in flat]), tokenizer)
 
-    chunks = _chunks(render_rows(dataset, tokenizer, bad))
+    chunks = _chunks(render_rows(dataset, tokenizer, bad, most))
     flat_chunks = ([(number, row, example) for number, row, made in chunk for example in made] for chunk in chunks)
     for flat, encodings in _ahead(flat_chunks, encoded):
         try:

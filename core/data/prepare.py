@@ -6,11 +6,12 @@ Rows stream through: what is held in memory is one chunk of them, and a few byte
 from __future__ import annotations
 
 import atexit
+import copy
 import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from core.data.collect import Collected, Limits, collect, collect_items, read_it
 from core.data.prepared import load_part, part_rows, write_parts
 from core.data.share import on_main_first
 from core.data.store import Store, Stored
+from core.data.stream import Stream
 from core.data.summary import lines_about
 from core.errors import DataError
 from core.sharing.variables import hide
@@ -38,12 +40,14 @@ See = Callable[[str, Sequence[CheckedExample]], None]
 
 @dataclass(frozen=True)
 class Gathered:
-    """All examples of a run, before anything is left out or parted. held_out: those that items are made of."""
+    """All examples of a run, before anything is left out or parted. held_out: those that items are made of. streamed:
+    how many rows of each training data set were looked at, at most; None for all."""
 
     training: Sequence[Collected]
     validation: Sequence[Collected]
     held_out: Sequence[Collected]
     limits: Limits
+    streamed: int | None = None
 
     def facts(self, tokenizer: Tokenizer) -> DataFacts:
         """What data checks look at."""
@@ -69,8 +73,23 @@ def prepare(plan: Plan, tokenizer: Tokenizer) -> Data:
     train = load_part(entry, "train")
     assert train is not None
     return Data(
-        train, load_part(entry, "val"), tuple(items), entry.meta["stats"], pad_token_id=_pad_token_id(tokenizer)
+        train,
+        load_part(entry, "val"),
+        tuple(items),
+        entry.meta["stats"],
+        pad_token_id=_pad_token_id(tokenizer),
+        stream=stream_of(plan, tokenizer) if plan.recipe["streaming"] else None,
     )
+
+
+def stream_of(plan: Plan, tokenizer: Tokenizer) -> Stream:
+    """The training rows of `plan`, to be read while training."""
+    recipe = plan.recipe
+    buffer = int(recipe["streaming_multipack_buffer_size"])
+    limits = replace(limits_of(plan), rows=buffer)
+    seed = int(recipe["seed"] if recipe["seed"] is not None else 42)
+    own = copy.deepcopy(tokenizer)  # two threads cannot use one at a time
+    return Stream(plan.datasets, own, limits, 0 if recipe["shuffle_merged_datasets"] is False else buffer, seed)
 
 
 def limits_of(plan: Plan) -> Limits:
@@ -88,9 +107,12 @@ def gather(plan: Plan, tokenizer: Tokenizer, folder: Path, see: See = lambda par
     once.
     """
     limits = limits_of(plan)
+    most = int(plan.recipe["streaming_multipack_buffer_size"]) if plan.recipe["streaming"] else None
     refusals: list[DataError] = []
 
-    def each(part: str, datasets: Sequence[DatasetPlan], work: Callable[..., Collected]) -> list[Collected]:
+    def each(
+        part: str, datasets: Sequence[DatasetPlan], work: Callable[..., Collected], limits: Limits = limits
+    ) -> list[Collected]:
         done = []
         for number, dataset in enumerate(datasets):
             store = Store(folder, f"{part}-{number}", dataset)
@@ -101,11 +123,11 @@ def gather(plan: Plan, tokenizer: Tokenizer, folder: Path, see: See = lambda par
                     refusals.append(error)
         return done
 
-    training = each("train", plan.datasets, collect)
+    training = each("train", plan.datasets, collect, replace(limits, rows=most))
     validation = each("validation", plan.validation, collect)
     held_out = each("test", plan.evaluation.datasets, collect_items)
     _refuse_all(refusals)
-    return Gathered(training, validation, held_out, limits)
+    return Gathered(training, validation, held_out, limits, most)
 
 
 def stats_of(gathered: Gathered, report: AuditReport) -> dict[str, Any]:
@@ -118,6 +140,7 @@ def stats_of(gathered: Gathered, report: AuditReport) -> dict[str, Any]:
             for collected in gathered.held_out
         ],
         "sequence_len": gathered.limits.sequence_len,
+        "streamed": gathered.streamed,
         "audit": report.as_json(),
     }
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from core.data.columns import propose
@@ -75,26 +76,33 @@ class BadRows:
 
 
 def render_rows(
-    dataset: DatasetPlan, tokenizer: Tokenizer, bad: BadRows
+    dataset: DatasetPlan, tokenizer: Tokenizer, bad: BadRows, most: int | None = None
 ) -> Iterator[tuple[int, SourceRow, Sequence[Example]]]:
-    """(number from 1, row, examples) for each row of `dataset`; rows that cannot be rendered go to `bad` instead."""
-    for row in read_rows(dataset):
+    """(number from 1, row, examples) for each row of `dataset`, or its first `most`; rows that cannot be rendered go to
+    `bad` instead."""
+    for row in islice(read_rows(dataset), most):
         bad.read += 1
-        if row.problem is not None:
-            bad.add(row, row.problem, help=row.help)
-            continue
-        try:
-            examples = _render(dataset, row.values, tokenizer)
-        except RowError as error:
-            missing = error.field if error.field is not None and error.field not in row.values else None
-            bad.add(row, error.message, help=error.help, missing=missing)
-        except KeyError as error:
-            name = error.args[0] if error.args else None
-            if name in row.values or not isinstance(name, str):
-                raise
-            bad.add(row, f"row has no field {name!r}; it has: {', '.join(row.values) or 'none'}", missing=name)
-        else:
+        examples = render_row(dataset, row, tokenizer, bad)
+        if examples:
             yield bad.read, row, examples
+
+
+def render_row(dataset: DatasetPlan, row: SourceRow, tokenizer: Tokenizer, bad: BadRows) -> Sequence[Example]:
+    """The examples of one row; none for a row that cannot be rendered, which goes to `bad`."""
+    if row.problem is not None:
+        bad.add(row, row.problem, help=row.help)
+        return ()
+    try:
+        return _render(dataset, row.values, tokenizer)
+    except RowError as error:
+        missing = error.field if error.field is not None and error.field not in row.values else None
+        bad.add(row, error.message, help=error.help, missing=missing)
+    except KeyError as error:
+        name = error.args[0] if error.args else None
+        if name in row.values or not isinstance(name, str):
+            raise
+        bad.add(row, f"row has no field {name!r}; it has: {', '.join(row.values) or 'none'}", missing=name)
+    return ()
 
 
 def _render(dataset: DatasetPlan, values: dict[str, Any], tokenizer: Tokenizer) -> Sequence[Example]:

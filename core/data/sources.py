@@ -258,7 +258,7 @@ def _numbered(rows: Any, name: str) -> Rows:
     def read() -> Iterator[SourceRow]:
         return (SourceRow(dict(values), f"{name} row {number}") for number, values in enumerate(rows, start=1))
 
-    return Rows(read, len(rows))
+    return Rows(read, len(rows) if hasattr(rows, "__len__") else None)
 
 
 def _hub(path: str, options: Mapping[str, Any], split: str) -> Rows:
@@ -275,6 +275,7 @@ def _hub(path: str, options: Mapping[str, Any], split: str) -> Rows:
                 split=split or "train",
                 revision=options.get("revision"),
                 data_files=options.get("data_files"),
+                streaming=bool(options.get("streaming")),
             )
     except Exception as error:
         if not reachable:

@@ -18,8 +18,9 @@ def lines_about(stats: Mapping[str, Any], recipe: Recipe) -> list[str]:
     remarks: list[str] = []
     for role, key in (("train", "datasets"), ("validation", "validation")):
         for entry in stats[key]:
-            rows.append(_row(role, entry))
-            remarks += _remarks(entry)
+            first = stats.get("streamed") if role == "train" else None
+            rows.append(_row("first rows of" if first and entry["rows"] >= first else role, entry))
+            remarks += [*_streamed(entry, first, stats["datasets"]), *_unweighted(entry)] if first else _remarks(entry)
     for entry in stats["evaluation"]:
         remarks += _skipped(entry)
         if not entry["items"]:
@@ -57,8 +58,24 @@ def _row(role: str, entry: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _remarks(entry: Mapping[str, Any]) -> list[str]:
+    return [*_weighted(entry), *_unweighted(entry)]
+
+
+def _unweighted(entry: Mapping[str, Any]) -> list[str]:
     notes = [f"note: {entry['path']}: {_examples(count)}: {note}" for note, count in entry["notes"].items()]
-    return [*_skipped(entry), *_weighted(entry), *notes]
+    return [*_skipped(entry), *notes]
+
+
+def _streamed(entry: Mapping[str, Any], first: int, entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How much of a data set has been seen that is read while training, and how often it is drawn from."""
+    share = entry["weight"] / sum(other["weight"] for other in entries)
+    drawn = f", {share:.0%} of the rows of training drawn from it" if len(entries) > 1 else ""
+    if entry["rows"] < first:
+        return [f"note: {entry['path']}: it is read while training{drawn}; counts and audit are of all its rows"]
+    return [
+        f"warning: {entry['path']}: it is read while training{drawn}; counts and audit are of its first {first:,} "
+        "rows, and duplicates, leakage and outliers behind them go unseen"
+    ]
 
 
 def _weighted(entry: Mapping[str, Any]) -> list[str]:

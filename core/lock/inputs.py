@@ -51,7 +51,10 @@ def base_model(plan: Plan) -> dict[str, Any]:
 
 
 def data_content(dataset: DatasetPlan) -> dict[str, Any]:
-    """The hash of each file of a data set, or its commit on the hub (None where nobody can say)."""
+    """The hash of each file of a data set, or its commit on the hub (None where nobody can say).
+
+    Of a data set that is streamed, the size of each file: it is not read through before the run.
+    """
     from core.data.files import READERS
     from core.data.sources import contents_elsewhere
 
@@ -59,6 +62,9 @@ def data_content(dataset: DatasetPlan) -> dict[str, Any]:
     elsewhere = contents_elsewhere(dataset.path, dataset.options)
     if elsewhere is not None:
         return {"elsewhere": None if None in elsewhere.values() else elsewhere}
+    if dataset.options.get("streaming") and path.exists():
+        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        return {"files": {file.name: f"{file.stat().st_size} bytes" for file in files}}
     if path.is_file():
         return {"sha256": file_hash(path)}
     if path.is_dir():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from core.models.base import load_base, load_untouched_base, resized_embeddings
 from core.models.loading import explained, quiet, shortened
 from core.models.parameters import parameter_counts
-from core.models.save import save_model
+from core.models.save import open_to_others, save_model
 from core.models.source import resolve_base_model
 from core.models.state import full_state_dict, unwrapped
 from core.models.tokenizer import added_tokens, load_tokenizer
@@ -20,6 +20,7 @@ __all__ = [
     "load_base",
     "load_tokenizer",
     "load_untouched_base",
+    "open_to_others",
     "parameter_counts",
     "quiet",
     "resized_embeddings",

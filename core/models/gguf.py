@@ -16,6 +16,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.models.loading import explained, quiet
+from core.models.save import open_to_others
 
 # Raise it when a conversion comes out different: folders of earlier versions are then left alone and made anew.
 CONVERTER_VERSION = 1
@@ -98,6 +99,7 @@ def _convert_into(file: Path, folder: Path) -> None:
             tokenizer.save_pretrained(unfinished)
         origin = {"file": file.name, "sha256": file_hash(file), "converter": CONVERTER_VERSION}
         (unfinished / ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
+        open_to_others(unfinished)
         os.rename(unfinished, folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,6 +71,7 @@ def writing_to(folder: Path) -> Iterator[Path]:
         raise _unwritable(folder, error) from error
     try:
         yield unfinished
+        open_to_others(unfinished)
         # config.json and adapter_config.json make a folder a model: they come last
         for file in sorted(unfinished.iterdir(), key=lambda file: (file.suffix == ".json", file.name)):
             os.replace(file, folder / file.name)
@@ -82,6 +84,20 @@ def writing_to(folder: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def open_to_others(folder: Path) -> None:
+    """Give the weight files in `folder` the mode of any file written there.
+
+    safetensors 0.8 leaves them readable by their owner alone, whatever the umask (issue 782 of its repository), and a
+    team could not load what one of them trained.
+    """
+    probe = folder / ".mode"
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for file in folder.glob("*.safetensors"):
+        file.chmod(mode)
 
 
 def _is_full_disk(error: Exception) -> bool:

@@ -73,6 +73,7 @@ class Trainer:
     prepare(plan, model, tokenizer, data) -> Training: sharded and ready on every rank, nothing trained yet.
     workload(plan, model, data, ranks) -> Workload: what it would compute, for the planner; `model` has shapes only.
         Without it, the planner assumes padded rows and the model's own loss.
+    streams: it trains on `data.stream` where there is one; without it, `streaming: true` is refused.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Trainer:
     uses: tuple[str, ...] = ()
     description: str = ""
     workload: Callable[[Plan, Module, Data, int], Workload] | None = None
+    streams: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from core.data.stream import Stream
     import torch
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
@@ -79,13 +80,15 @@ class Conversation:
 @dataclass(frozen=True)
 class Data:
     """Prepared data. `train` and `val` hold columns `input_ids` and `labels` (equal length, -100 = not trained) plus
-    `place` (`file:line`); `test` are the held-out items. stats: counts per data set, JSON-ready, saved with the run."""
+    `place` (`file:line`); `test` are the held-out items. stats: counts per data set, JSON-ready, saved with the run.
+    stream: with `streaming: true`, what to train on; `train` then holds the first rows alone, to plan with."""
 
     train: Dataset
     val: Dataset | None
     test: tuple[Item, ...]
     stats: Mapping[str, Any]
     pad_token_id: int = 0
+    stream: Stream | None = None
 
     def batches(self, micro_batch_size: int) -> Any:
         """One pass over `train` in order: padded `input_ids`, `attention_mask` and `labels`, each [batch, length]."""

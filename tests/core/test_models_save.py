@@ -125,6 +125,15 @@ def test_weights_are_in_place_before_the_config_that_makes_a_model_of_them(
     assert moved == ["adapter_model.safetensors", "model.safetensors", "adapter_config.json", "config.json"]
 
 
+def test_weights_are_as_readable_as_any_other_file(trained: Any) -> None:
+    plan, model, tokenizer = trained
+    save_model(plan, model, tokenizer)
+    modes = {file.name: file.stat().st_mode for file in plan.output_dir.iterdir() if file.is_file()}
+    weights = [name for name in modes if name.endswith(".safetensors")]
+    assert weights
+    assert all(modes[name] == modes["tokenizer_config.json"] for name in weights)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("adapter", ["full", "lora"])
 def test_two_processes_with_sharded_weights_save_one_whole_model(

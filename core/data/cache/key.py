@@ -72,6 +72,8 @@ def _content(dataset: DatasetPlan) -> dict[str, Any] | None:
 
     if Path(dataset.path).is_absolute() and not Path(dataset.path).exists():
         return None  # reading it says what is wrong
+    if dataset.options.get("streaming"):
+        return None  # nobody reads all of it
     content = data_content(dataset)
     return None if None in content.values() else content
 

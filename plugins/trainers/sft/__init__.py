@@ -34,7 +34,7 @@ def recipe_keys() -> dict[str, Any]:
 def trainers() -> list[Trainer]:
     """The trainer `sft`."""
     description = "supervised fine-tuning: the mean loss over trained tokens"
-    return [Trainer("sft", prepare, description=description, workload=expected_work)]
+    return [Trainer("sft", prepare, description=description, workload=expected_work, streams=True)]
 
 
 @hookimpl

@@ -55,12 +55,12 @@ class BatchPlan:
         full, rest = divmod(len(self.rows), self.units_per_step)
         return full * self.accumulation + self._micro_batches(rest)
 
-    def order(self, epoch: int) -> list[int]:
+    def order(self, epoch: int) -> Sequence[int]:
         """All units in the order in which epoch number `epoch` trains on them."""
         import numpy
 
         if not self.shuffle:
-            return list(range(len(self.rows)))
+            return range(len(self.rows))
         generator = numpy.random.default_rng([self.seed % 2**32, epoch])
         order = generator.permutation(len(self.rows)).tolist()
         if not self.group_by_length:

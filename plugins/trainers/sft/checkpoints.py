@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core import UserError
+from core.models import open_to_others
 from core.processes import barrier, gather_objects, is_main
 
 TRAINER_STATE = "trainer_state.json"
@@ -121,6 +122,7 @@ def new_checkpoint(folder: Path, *, alone: bool = False) -> Iterator[Path]:
     failures = gathered(failure)
     if not failures and (alone or is_main()):
         try:
+            open_to_others(partial)
             _move_into_place(partial, folder)
         except OSError as error:
             failure.append(_reason(error))

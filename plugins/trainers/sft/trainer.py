@@ -34,11 +34,15 @@ Batch = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Source:
-    """Where batches come from: the rows, how they are divided, and how a micro batch's rows become tensors."""
+    """Where batches come from: the rows, how they are divided, and how a micro batch's rows become tensors.
+
+    streamed: the rows are read while training, and `dataset` holds those of the current steps alone.
+    """
 
     dataset: Any
     plan: BatchPlan
     collate: Callable[[tuple[bool, list[list[dict[str, Any]]]]], dict[str, torch.Tensor]]
+    streamed: bool = False
 
 
 class SFTTrainer(Trainer):
@@ -115,8 +119,8 @@ class SFTTrainer(Trainer):
             dataset,
             batch_sampler=sampler,  # type: ignore[arg-type]
             collate_fn=source.collate,  # type: ignore[arg-type]
-            num_workers=self.args.dataloader_num_workers,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
+            num_workers=0 if source.streamed else self.args.dataloader_num_workers,
+            prefetch_factor=None if source.streamed else self.args.dataloader_prefetch_factor,
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
             generator=torch.Generator(),  # its own, so that an iteration draws nothing from the run's random numbers
         )

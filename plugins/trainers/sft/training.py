@@ -26,6 +26,7 @@ from .micro_batch import settled
 from .muon import make_muon
 from .packed import Collate, Layout, Rows, choose_layout, collate_packed, collate_shared, pack, rows_of, sharing_pays
 from .resumed import refuse_other_model
+from .streamed import streamed_source
 from .trainer import SFTTrainer, Source
 
 
@@ -43,6 +44,8 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
     scored = scorer.metrics if scorer else {}
     arguments = training_arguments(plan, train.plan, validates=val is not None, scored=scored)
     setup = {"rows": len(train.plan.rows), "rows_per_step": train.plan.units_per_step, "seed": train.plan.seed}
+    if data.stream is not None:
+        setup |= {"rows": "streamed", "buffer": data.stream.buffer}
     if layout.bins:
         setup |= {"sequence_len": recipe["sequence_len"], "share_prefixes": layout.share}
     asked_for_latest = not recipe["auto_resume_from_checkpoints"] or bool(recipe["resume_from_checkpoint"])
@@ -65,7 +68,7 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
         train=train,
         val=val,
         tokenizer=tokenizer,
-        places=lambda rows: data.train[list(rows)]["place"] if "place" in data.train.column_names else [],
+        places=train.dataset.places if train.streamed else lambda rows: _places(data.train, rows),
         progress=progress,
         scorer=scorer,
         scored_every=_scored_every(plan, train.plan) if scorer else 1,
@@ -81,6 +84,10 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
         prepared,
         lambda: replace(_run(plan, trainer, steps, checkpoint, counts), division=trainer.divider.keys() or division),
     )
+
+
+def _places(rows: Any, numbers: Sequence[int]) -> list[str]:
+    return rows[list(numbers)]["place"] if "place" in rows.column_names else []
 
 
 def _scored_every(plan: Plan, batches: BatchPlan) -> int:
@@ -108,7 +115,8 @@ def training_source(plan: Plan, model: Any, data: Data, layout: Layout) -> Sourc
         "seed": recipe["seed"] if recipe["seed"] is not None else 42,
         "group_by_length": bool(recipe["group_by_length"]),
     }
-    return _batches(plan, model, data.train, data.pad_token_id, layout, "training", micro, options)
+    source = _batches(plan, model, data.train, data.pad_token_id, layout, "training", micro, options)
+    return source if data.stream is None else streamed_source(plan, source, data.stream, layout)
 
 
 def _validation(plan: Plan, model: Any, data: Data, layout: Layout) -> Source:
@@ -193,10 +201,12 @@ def _run(
     trainer.add_callback(shown)
     units = "bins" if plan.recipe["sample_packing"] else "rows"
     passes = f"{total / batches.steps_per_epoch:,.2f}".rstrip("0").rstrip(".")
+    streamed = trainer.train_source.streamed
+    held = f"{units} read while training" if streamed else f"{len(batches.rows):,} {units}, {passes} times each"
     say(
         f"{total:,} steps of {batches.units_per_step} {units} ({batches.micro_batch_size} x {batches.accumulation} "
         f"accumulated x {batches.world_size} process{'es' if batches.world_size > 1 else ''}), "
-        f"{len(batches.rows):,} {units}, {passes} times each, "
+        f"{held}, "
         f"{trainer.args.get_warmup_steps(total):,} steps to warm up"
     )
     memory = PeakMemory().start()

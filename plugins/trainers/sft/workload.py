@@ -33,7 +33,7 @@ def sft_workload(plan: Plan, model: Any, data: Data, ranks: int) -> Workload:
 
     layout = planned_layout(plan, model)
     with redirect_stdout(StringIO()):  # what the run says of its packing is not the planner's to say
-        source = training_source(plan, model, data, layout)
+        source = training_source(plan, model, replace(data, stream=None), layout)
     batches = replace(source.plan, world_size=ranks)
     if hasattr(model, "peft_config") and not (plan.recipe["fsdp"] or plan.recipe["deepspeed"]):
         fuse_lora(model)

@@ -177,6 +177,7 @@ def test_a_checkpoint_loads_with_transformers_alone(prepare: Prepare, tmp_path: 
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
     assert AutoTokenizer.from_pretrained(folder).chat_template
     assert not list(folder.glob("*.bin"))
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
 
 
 def test_a_lora_checkpoint_holds_the_adapter_only(prepare: Prepare, tmp_path: Path) -> None:
