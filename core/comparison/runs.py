@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from core.errors import UserError
+from core.json_lines import json_lines
 
 SHOWN = 3
 Line = Mapping[str, Any]
@@ -39,7 +39,7 @@ def load_run(text: str, name: str, column: str | None) -> FinishedRun:
     folder = Path(text)
     values = finished_run(folder)
     try:
-        lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+        lines = json_lines(folder / "predictions.jsonl")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(

@@ -119,7 +119,8 @@ def _read(folder: Path, stem: str, key: str) -> list[dict[str, Any]]:
     records = []
     for path in sorted(folder.glob(f"{stem}.*.jsonl")):
         found = []
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        # at line feeds alone: an answer may hold other characters that end a line for Python
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 found.append(json.loads(line))
             except json.JSONDecodeError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.json_lines import json_lines
 
 PREDICTIONS = "predictions.jsonl"
 
@@ -96,8 +97,7 @@ def _gap(first: Any, second: Any) -> float | None:
 
 
 def _predictions(first: Path, second: Path) -> dict[str, Any]:
-    texts = [file.read_text(encoding="utf-8").splitlines() if file.is_file() else [] for file in (first, second)]
-    records = [[json.loads(line)["answers"] for line in lines] for lines in texts]
+    records = [[line["answers"] for line in json_lines(file)] if file.is_file() else [] for file in (first, second)]
     different = [index for index, (a, b) in enumerate(zip(*records, strict=False)) if a != b]
     equal = not different and len(records[0]) == len(records[1])
     found: dict[str, Any] = {"equal": equal, "items": len(records[0])}

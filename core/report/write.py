@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.json_lines import json_lines
 from core.processes import process_seconds
 from core.report.card import model_card
 from core.report.page import report_page
@@ -90,8 +91,7 @@ def rerender(run_dir: Path) -> None:
     """
     try:
         values = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
-        lines = (run_dir / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-        predictions = [json.loads(line) for line in lines]
+        predictions = json_lines(run_dir / "predictions.jsonl")
     except FileNotFoundError as error:
         raise UserError(
             f"{str(run_dir)!r} holds no finished run: {Path(error.filename).name} is missing",

@@ -48,3 +48,12 @@ def test_a_full_disk_is_told_and_leaves_the_earlier_report(finished: Path, monke
 def test_a_folder_without_a_finished_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no finished run: run\.json is missing"):
         rerender(tmp_path)
+
+
+def test_an_answer_may_hold_any_character_that_ends_a_line(finished: Path, predictions: list[dict[str, Any]]) -> None:
+    # as a run writes them: only what JSON requires is escaped
+    odd = [{**line, "prompt": "one\u2028two\u0085three\u2029four"} for line in predictions]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in odd)
+    (finished / "predictions.jsonl").write_text(text, encoding="utf-8")
+    rerender(finished)
+    assert (finished / "report.html").is_file()
