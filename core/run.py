@@ -13,7 +13,7 @@ from core.kept import keep_training, scored_later
 from core.lock import take_lock, write_lock
 from core.models import load_tokenizer, save_model
 from core.output import claim_output_dir, refuse_existing_run
-from core.planner import refuse_impossible, with_expectation
+from core.planner import process_bytes, refuse_impossible, with_expectation
 from core.processes import start_processes
 from core.repeats import train_again
 from core.report import write_report
@@ -48,13 +48,14 @@ def _train_and_score(
     plan: Plan, tokenizer: Tokenizer, data: Data, used: Mapping[str, Any]
 ) -> tuple[EvalReport, TrainResult, EvalReport]:
     """The columns that need no training, the training, and the columns of what it made; no model outlives it."""
-    before_model = refuse_impossible(plan)
+    bytes_without_model = process_bytes()
+    refuse_impossible(plan)
     model = plan.adapter.build(plan)
     claim_output_dir(plan)
     training = plan.trainer.prepare(plan, model, tokenizer, data)
     before = evaluate(plan, training.model, tokenizer, data, columns=BEFORE, reuse=plan.resume_from is not None)
     write_lock(plan, used)
-    trained = with_expectation(plan, data, before_model, training.run())
+    trained = with_expectation(plan, data, bytes_without_model, training.run())
     save_model(plan, trained.model, tokenizer)
     kept = keep_training(plan, trained)
     with scored_later(plan):

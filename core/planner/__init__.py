@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from core.planner.device import process_bytes
 from core.planner.expected import refuse_impossible, with_expectation
 from core.planner.layout import Layout, lay_out
 
-__all__ = ["Layout", "lay_out", "refuse_impossible", "with_expectation"]
+__all__ = ["Layout", "lay_out", "process_bytes", "refuse_impossible", "with_expectation"]

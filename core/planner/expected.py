@@ -15,33 +15,37 @@ if TYPE_CHECKING:
 RANK_KEY = "lora_r"
 
 
-def refuse_impossible(plan: Plan) -> float:
+def refuse_impossible(plan: Plan) -> None:
     """Refuse what has no room for its weights, gradients and optimizer alone, whatever the batch.
 
-    Returns the bytes that this process takes before there is a model. Models that are shared out over ranks, and those
-    whose shapes alone cannot be laid out, pass. Raises `UserError`.
+    Models that are shared out over ranks pass; so do those whose shapes alone cannot be laid out, and it is said.
+    Raises `UserError`.
     """
+    from core.console import say
     from core.models.loading import quiet
     from core.models.placement import sharded
-    from core.planner.device import process_bytes, this_device
+    from core.planner.device import this_device
     from core.planner.estimate import held_of, shape_of
     from core.planner.table import size
 
-    before = process_bytes()
     if sharded() or plan.recipe["deepspeed"] or plan.recipe["fsdp"] or plan.recipe["fsdp_config"]:
-        return before
+        return
     device = this_device()
     laid = replace(plan, shape_for=device.kind)
     try:
         with quiet():
-            held = held_of(laid, shape_of(laid))
+            model = shape_of(laid)
     except UserError:
         raise
-    except Exception:
-        return before  # an adapter that reads weights while it is built: the load itself will tell
+    except Exception as error:
+        # an adapter that reads weights while it is built, or model code that needs them: the load itself will tell
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        say(f"note: whether the model has room is not known before it is loaded: it has no shapes alone ({reason})")
+        return
+    held = held_of(laid, model)
     least = device.base + held.weights + held.gradients + held.optimizer
     if least <= device.memory:
-        return before
+        return
     message = (
         f"this needs at least {size(least)}: {size(held.weights)} of weights, {size(held.gradients)} of gradients and "
         f"{size(held.optimizer)} for the optimizer; {'the GPU' if device.kind == 'cuda' else 'this machine'} has "
@@ -59,7 +63,7 @@ def refuse_impossible(plan: Plan) -> float:
 def with_expectation(plan: Plan, data: Data, before: float, trained: TrainResult) -> TrainResult:
     """`trained` with what was to be expected of it, worked out from shapes; says predicted beside measured memory.
 
-    before: bytes of the process before it had a model. One that cannot be laid out is said to be so.
+    before: bytes of the process before it had a model. What cannot be laid out is said to be so.
     """
     from core.console import say
     from core.planner.table import summary

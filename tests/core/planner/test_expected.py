@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core import RecipeError, UserError
-from core.planner import device, refuse_impossible
+from core import Adapter, RecipeError, UserError
+from core.planner import device, estimate, refuse_impossible
 from core.planner.device import Device
 from core.planner.table import summary
 from core.types import Plan
@@ -31,8 +32,29 @@ def test_a_model_without_room_for_its_weights_is_refused(make: Make, monkeypatch
         refuse_impossible(make("8b"))
 
 
-def test_what_fits_passes_and_tells_the_size_of_the_process(make: Make, tiny_model: Path) -> None:
-    assert 50 * 2**20 < refuse_impossible(make(tiny_model)) < 8 * 2**30
+def test_what_fits_passes_without_a_word(make: Make, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refuse_impossible(make(tiny_model))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_model_that_has_no_shapes_alone_passes_and_is_told_of(
+    make: Make, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build(plan: Plan) -> Any:
+        raise NotImplementedError("Cannot copy out of meta tensor; no data!\nmore of it")
+
+    plan = make(tiny_model)
+    refuse_impossible(replace(plan, adapter=Adapter("reading", build)))
+    said = capsys.readouterr().out
+    assert said.endswith("it has no shapes alone (Cannot copy out of meta tensor; no data!)\n")
+
+
+def test_a_mistake_of_ours_is_not_taken_for_a_model_without_shapes(
+    make: Make, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "held_of", lambda plan, model: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        refuse_impossible(make(tiny_model))
 
 
 def test_the_summary_says_how_far_off() -> None:
