@@ -40,8 +40,8 @@ END_WINDOW = 3  # an end-of-turn token must be among this many last trained toke
 class Limits:
     """How long an example may be, in tokens, and what happens to a longer one: `drop`, `truncate` or `raise`.
 
-    skipped: the share of rows that may be left out because they cannot be used; None if not one may. rows: how many rows
-    of a data set are looked at; None for all.
+    skipped: the share of rows that may be left out because they cannot be used; None if not one may. rows: how many
+    rows of a data set are looked at; None for all.
     """
 
     sequence_len: int

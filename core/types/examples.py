@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from core.data.stream import Stream
     import torch
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+    from core.data.stream import Stream
 
     Tokenizer = PreTrainedTokenizerBase
     Module = torch.nn.Module
