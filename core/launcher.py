@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.launched import FOLDER_VARIABLE, exit_code
+from core.launched import FOLDER_VARIABLE, exit_code, started_processes
 
 INTERRUPTED = 130
 # flags of accelerate that count something
@@ -34,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {error.message}\nhelp: {error.help}", file=sys.stderr)
         return 2
     start_every_process_on_cpu(args)
+    let_the_system_choose_a_port(args)
     # the failure of a process is told by that process, with more to go by
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
@@ -102,16 +103,42 @@ def start_every_process_on_cpu(args: Any) -> None:
     It starts several local processes only in its several-GPU mode, which works on CPU as well (over gloo).
     """
     import torch
-    from accelerate.commands.config.config_args import load_config_from_file
 
-    config = load_config_from_file(args.config_file) if args.config_file else None
+    config = _config(args)
     processes = args.num_processes or (config.num_processes if config else 1) or 1
     cpu = args.cpu or bool(config and getattr(config, "use_cpu", False)) or not torch.accelerator.is_available()
-    hostfile = args.mpirun_hostfile or (getattr(config, "mpirun_config", None) or {}).get("mpirun_hostfile")
+    hostfile = _mpi_hostfile(args, config)
     other_mode = args.tpu or args.use_deepspeed or args.use_fsdp or args.use_megatron_lm
     if cpu and processes > 1 and not hostfile and not other_mode:
         args.cpu, args.multi_gpu, args.num_processes = False, True, processes
         os.environ["ACCELERATE_USE_CPU"] = "true"
+
+
+def let_the_system_choose_a_port(args: Any) -> None:
+    """Where the processes of one machine meet, if nobody says: two runs started at once must not meet each other.
+
+    accelerate takes port 29500 for every run that finds it free, which both find a moment before either takes it.
+    """
+    from accelerate.commands.config.config_args import default_config_file
+
+    config = _config(args, default_config_file if Path(default_config_file).is_file() and not args.cpu else None)
+    machines = args.num_machines or getattr(config, "num_machines", None) or 1
+    port = args.main_process_port if args.main_process_port is not None else getattr(config, "main_process_port", None)
+    if machines == 1 and port is None and not _mpi_hostfile(args, config):
+        # the store of a standalone run takes its port as it asks for it; accelerate looks whether port 0 is in use
+        args.standalone, args.main_process_port = True, 0
+
+
+def _config(args: Any, default: str | None = None) -> Any:
+    """accelerate's configuration file, if `args` name one or there is a default."""
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    file = args.config_file or default
+    return load_config_from_file(file) if file else None
+
+
+def _mpi_hostfile(args: Any, config: Any) -> Any:
+    return args.mpirun_hostfile or (getattr(config, "mpirun_config", None) or {}).get("mpirun_hostfile")
 
 
 def _script_index(argv: Sequence[str]) -> int:
@@ -123,6 +150,7 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
-        # reaches the launcher only while no process of the run has started
-        print("interrupted before the run had started", file=sys.stderr)
+        # `tunesmith launch` sends it only while no process of the run has started; a scheduler may send it to all
+        if not started_processes(Path(os.environ[FOLDER_VARIABLE])):
+            print("interrupted before the run had started", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -40,13 +39,6 @@ def run(*command: object, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         list(map(str, command)), cwd=folder, env=environment(), capture_output=True, text=True, timeout=300
     )
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -101,7 +93,7 @@ def test_a_bare_launcher_s_traceback_is_explained(bad_data: Path, tmp_path: Path
 @pytest.mark.slow
 def test_two_processes_run_a_recipe_beside_a_decoy(tiny_model: Path, tmp_path: Path, decoy: Path) -> None:
     recipe = write_tiny_recipe(tmp_path, tiny_model, {"evaluation": EVALUATION}, held_out=HELD_OUT)
-    done = run(*OURS, recipe, "--num_processes", "2", "--main_process_port", free_port(), folder=decoy)
+    done = run(*OURS, recipe, "--num_processes", "2", folder=decoy)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(" thread, 2 processes, ") == 1
     report = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
@@ -114,7 +106,7 @@ def test_two_processes_say_what_is_wrong_once(bad_data: Path, tmp_path: Path) ->
     config = tmp_path / "accelerate.yml"
     config.write_text(
         "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nuse_cpu: true\nnum_processes: 2\n"
-        f"num_machines: 1\nmachine_rank: 0\nmain_process_port: {free_port()}\nmixed_precision: 'no'\n"
+        "num_machines: 1\nmachine_rank: 0\nmixed_precision: 'no'\n"
     )
     done = run(*OURS, bad_data, "--config_file", config, folder=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
@@ -140,13 +132,13 @@ def test_an_interrupt_reaches_the_run_once_and_leaves_a_checkpoint(
     )
     metrics = tmp_path / "out" / "metrics.jsonl"
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while (
             not (metrics.exists() and metrics.stat().st_size) and process.poll() is None and time.monotonic() < deadline
         ):
             time.sleep(0.2)
         process.send_signal(number)
-        out, error = process.communicate(timeout=120)
+        out, error = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130, out + error
@@ -164,7 +156,7 @@ def test_a_process_that_the_system_ends_is_told_from_a_mistake(tiny_model: Path,
     )
     recipe = write_tiny_recipe(tmp_path, tiny_model)
     variables = {**environment(), "PYTHONPATH": str(tmp_path / "site")}
-    done = subprocess.run([*OURS, str(recipe)], env=variables, capture_output=True, text=True)
+    done = subprocess.run([*OURS, str(recipe)], env=variables, capture_output=True, text=True, timeout=300)
     assert done.returncode == 128 + signal.SIGKILL, done.stderr
     assert "ended by SIGKILL" in done.stderr
     assert "memory" in done.stderr
@@ -198,6 +190,33 @@ def test_flags_stand_before_the_program_and_the_recipe_behind_it(flag: str) -> N
     args = launch_arguments(launch_command_parser(), [flag, "-m", "core", "run", "r.yml", "--set", "a=b"])
     assert args.num_processes == 2
     assert args.training_script_args == ["run", "r.yml", "--set", "a=b"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "config", "port"),
+    [
+        ([], "", 0),
+        (["--main_process_port", "29511"], "", 29511),
+        (["--num_machines", "2"], "", None),
+        ([], "main_process_port: 29512\n", None),
+        ([], "num_machines: 2\nmain_process_ip: 10.0.0.1\n", None),
+        (["--mpirun_hostfile", "hosts"], "", None),
+    ],
+)
+def test_a_port_is_asked_of_the_system_where_nobody_names_one(
+    flags: list[str], config: str, port: int | None, tmp_path: Path
+) -> None:
+    from accelerate.commands.launch import launch_command_parser
+
+    from core.launcher import launch_arguments, let_the_system_choose_a_port
+
+    file = tmp_path / "accelerate.yml"
+    file.write_text(f"distributed_type: MULTI_GPU\nnum_processes: 2\n{config}")
+    given = ["--config_file", str(file), *flags, "-m", "core", "run", "r.yml"]
+    args = launch_arguments(launch_command_parser(), given)
+    let_the_system_choose_a_port(args)
+    assert args.main_process_port == port
+    assert getattr(args, "standalone", False) is (port == 0)
 
 
 @pytest.mark.parametrize(
