@@ -57,6 +57,19 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def main_or_interrupted(argv: Sequence[str]) -> int:
+    """`main`, with what is said of an interrupt that no process of the run tells of.
+
+    `tunesmith launch` sends one only while none has started; a scheduler may send one to all at once.
+    """
+    try:
+        return main(argv)
+    except KeyboardInterrupt:
+        if not started_processes(Path(os.environ[FOLDER_VARIABLE])):
+            print("interrupted before the run had started", file=sys.stderr)
+        return INTERRUPTED
+
+
 def signal_that_ended(error: BaseException) -> int | None:
     """The signal that ended the first process to fail, if one did."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -147,10 +160,4 @@ def _script_index(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        # `tunesmith launch` sends it only while no process of the run has started; a scheduler may send it to all
-        if not started_processes(Path(os.environ[FOLDER_VARIABLE])):
-            print("interrupted before the run had started", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    sys.exit(main_or_interrupted(sys.argv[1:]))

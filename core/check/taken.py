@@ -16,10 +16,18 @@ def defaults_taken(recipe: Recipe, host: Host) -> str:
     recipe: with its defaults resolved. What has keys of its own, such as `evaluation`, is told where it acts.
     """
     owners, used = taking_part(recipe, host), used_keys(recipe, host)
+    replaced = {
+        name
+        for key, schema in host.recipe_keys.items()
+        # the strategy called steps leaves it to the number of steps
+        if recipe.values.get(key) not in (None, False, "steps")
+        for name in schema.get("x-instead-of", ())
+    }
     taken = [
         f"{key} {_shown(value)}"
         for key, value in recipe.defaults.items()
         if key not in recipe.values
+        and key not in replaced
         and value not in (None, False, "", [])
         and not isinstance(value, Mapping)
         and (host.key_owners[key] in owners or key in used)

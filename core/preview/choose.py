@@ -59,9 +59,11 @@ def choose(
 
 def _at(examples: Sequence[CheckedExample], row: str) -> list[CheckedExample]:
     found = [e for e in examples if e.place == row or (row.isdecimal() and e.number == int(row))]
+    if not found and ":" in row:
+        # the end of a place is enough, from one of its folders on
+        found = [e for e in examples if f"/{e.place}".endswith(f"/{row.removeprefix('./')}")]
     if not found:
         last = max((example.number for example in examples), default=0)
-        raise UserError(
-            f"there is no row {row!r}", help=f"rows are numbered from 1 to {last:,}; a place such as file:12 is one too"
-        )
+        place = f", or a place such as {examples[-1].place}" if examples else ""
+        raise UserError(f"there is no row {row!r}", help=f"write a number from 1 to {last:,}{place}")
     return found

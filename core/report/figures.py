@@ -56,15 +56,12 @@ def cost_row(values: Mapping[str, Any]) -> list[str] | None:
 
 def run_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the run took: (label, figure) pairs."""
-    train, parameters = values["train"], values["parameters"]
-    share = parameters["trained"] / parameters["total"] if parameters["total"] else 0.0
-    rows = [
-        ("held-out items", f"{values['items']:,}"),
-        ("tokens trained on", f"{train['tokens']:,} in {train['steps']:,} steps"),
-        ("parameters trained", f"{parameters['trained']:,} of {parameters['total']:,} ({percent(share, 2)})"),
-        ("time", f"{duration(train['seconds'])} training, {duration(values['seconds'])} in all"),
-        ("peak memory", size(values["memory"]["peak_bytes"])),
-    ]
+    scored = values.get("scored")
+    rows = [("held-out items", f"{values['items']:,}")]
+    if scored is None or scored["trained_here"]:
+        rows += _training_rows(values)
+    else:
+        rows.append(("time", f"{duration(values['seconds'])} scoring"))
     baselines = values["baselines"]
     if baselines:
         words = (
@@ -72,6 +69,19 @@ def run_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
         )
         rows.insert(1, ("accuracy without a model", words))
     return rows
+
+
+def _training_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What training took. Where nothing was trained but scored again, `seconds` are those of the scoring alone."""
+    train, parameters = values["train"], values["parameters"]
+    share = parameters["trained"] / parameters["total"] if parameters["total"] else 0.0
+    after = "for this scoring" if values.get("scored") else "in all"
+    return [
+        ("tokens trained on", f"{train['tokens']:,} in {train['steps']:,} steps"),
+        ("parameters trained", f"{parameters['trained']:,} of {parameters['total']:,} ({percent(share, 2)})"),
+        ("time", f"{duration(train['seconds'])} training, {duration(values['seconds'])} {after}"),
+        ("peak memory", size(values["memory"]["peak_bytes"])),
+    ]
 
 
 def notes(values: Mapping[str, Any]) -> list[str]:

@@ -37,3 +37,31 @@ def test_what_the_recipe_sets_and_what_takes_no_part_is_left_out(host: Host) -> 
     found = {entry.split()[0] for entry in taken(host, learning_rate=1e-5)}
     assert "micro_batch_size" in found
     assert not found & {"learning_rate", "lora_r", "lora_dropout", "evaluation"}
+
+
+@pytest.mark.parametrize(
+    ("values", "left_out"),
+    [
+        ({"warmup_ratio": 0.1}, "warmup_steps"),
+        ({"max_steps": 5}, "num_epochs"),
+        ({"save_strategy": "no"}, "save_steps"),
+        ({"saves_per_epoch": 2}, "save_steps"),
+        ({"adapter": "lora", "lora_target_linear": True}, "lora_target_modules"),
+    ],
+)
+def test_a_default_that_another_key_stands_in_for_is_not_taken(
+    host: Host, values: dict[str, Any], left_out: str
+) -> None:
+    assert left_out not in {entry.split()[0] for entry in taken(host, **values)}
+
+
+@pytest.mark.parametrize("values", [{"max_steps": None}, {"save_strategy": "steps"}, {"lora_target_linear": False}])
+def test_a_key_that_is_off_stands_in_for_nothing(host: Host, values: dict[str, Any]) -> None:
+    found = {entry.split()[0] for entry in taken(host, adapter="lora", **values)}
+    assert found >= {"num_epochs", "save_steps", "lora_target_modules"}
+
+
+def test_what_a_key_stands_in_for_is_a_key_with_a_default(host: Host) -> None:
+    named = [name for schema in host.recipe_keys.values() for name in schema.get("x-instead-of", ())]
+    assert named
+    assert all("default" in host.recipe_keys[name] for name in named)

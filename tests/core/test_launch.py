@@ -192,6 +192,23 @@ def test_flags_stand_before_the_program_and_the_recipe_behind_it(flag: str) -> N
     assert args.training_script_args == ["run", "r.yml", "--set", "a=b"]
 
 
+@pytest.mark.parametrize(("started", "said"), [(False, "interrupted before the run had started\n"), (True, "")])
+def test_an_interrupt_of_the_launcher_is_told_only_where_no_run_tells_it(
+    started: bool, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from core import launcher
+
+    def interrupted(argv: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    if started:
+        (tmp_path / "17.started").touch()
+    monkeypatch.setenv("TUNESMITH_LAUNCH_FOLDER", str(tmp_path))
+    monkeypatch.setattr(launcher, "main", interrupted)
+    assert launcher.main_or_interrupted([]) == 130
+    assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize(
     ("flags", "config", "port"),
     [

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,11 @@ def test_choosing(facts: DataFacts) -> None:
     rows = facts.train
     assert [example.number for example in choose(rows, row="7")] == [7]
     assert [example.number for example in choose(rows, row="train.jsonl:7")] == [7]
+    elsewhere = [replace(example, place=f"data/{example.place}") for example in rows]
+    assert [example.number for example in choose(elsewhere, row="train.jsonl:7")] == [7]
+    assert [example.number for example in choose(elsewhere, row="./data/train.jsonl:7")] == [7]
+    with pytest.raises(UserError, match="there is no row 'in"):
+        choose(elsewhere, row="in.jsonl:7")
     assert [example.number for example in choose(rows, grep="SAY 12 ")] == [13]
     assert choose(rows, longest=True, samples=1)[0].length == max(example.length for example in rows)
     assert [example.number for example in choose(rows)] == [1, 14, 27]
@@ -173,7 +179,7 @@ def in_browser(tmp_path: Path, page: str, script: str, *, width: int = 1200, has
     flags += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--dump-dom"]
     flags += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"]
     result = subprocess.run(
-        [str(BROWSER), *flags, path.as_uri() + hash], capture_output=True, text=True, timeout=120, check=True
+        [str(BROWSER), *flags, path.as_uri() + hash], capture_output=True, text=True, timeout=300, check=True
     )
     assert "CONSOLE" not in result.stderr, result.stderr
     return result.stdout

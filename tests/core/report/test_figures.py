@@ -30,6 +30,14 @@ def test_the_run_rows_name_what_it_took(values: dict[str, Any]) -> None:
     assert rows["peak memory"] == "3.00 GiB"
 
 
+def test_a_scoring_says_how_long_it_took_itself_and_nothing_of_a_training_it_knows_not(values: dict[str, Any]) -> None:
+    values["scored"] = {"target": "/somewhere", "kind": "run", "trained_here": True}
+    assert dict(run_rows(values))["time"] == "6 min 26 s training, 12 min 25 s for this scoring"
+    values["scored"]["trained_here"] = False
+    assert [label for label, _ in run_rows(values)] == ["held-out items", "accuracy without a model", "time"]
+    assert dict(run_rows(values))["time"] == "12 min 25 s scoring"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (3600, "1 h 00 min"), (11_100, "3 h 05 min")]
 )
