@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.core.data.making import alpaca_rows, write_lines
+
 SCRIPT = Path(__file__).with_name("train_tiny.py")
 ROOT = Path(__file__).parents[4]
 SECONDS = 240
@@ -84,6 +86,18 @@ def test_two_processes_train_as_one(launch: Any) -> None:
             assert ours.get(name, 0) == pytest.approx(theirs.get(name, 0), rel=1e-4)
     assert output.count("training 31,392 of 31,392 parameters (100.00 %)") == 1
     assert "1 thread, 2 processes, cpu" in output
+
+
+def test_two_processes_train_on_each_streamed_row_once(launch: Any, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", alpaca_rows(30))
+    same = {"stream": str(file), "max_steps": 6, "streaming_multipack_buffer_size": 8, "logging_steps": 2}
+    _, one = finish(launch("one", 1, micro_batch_size=4, gradient_accumulation_steps=1, **same))
+    _, two = finish(launch("two", 2, micro_batch_size=1, gradient_accumulation_steps=2, **same))
+    first, second = two["units"]
+    assert len(first) == len(second) == 12
+    assert sorted(first + second) == sorted(one["units"][0]) == list(range(24))
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-4)
+    assert two["weights"] == pytest.approx(one["weights"], rel=1e-5)
 
 
 def test_two_processes_resume_where_they_stopped(launch: Any) -> None:

@@ -97,7 +97,7 @@ def test_a_run_with_another_buffer_is_not_gone_on_with(train: Any) -> None:
         train("one", resume=True, streaming_multipack_buffer_size=9)
 
 
-def test_packed_bins_hold_every_row_once(train: Any) -> None:
+def test_packed_bins_hold_every_row_once() -> None:
     rows = [
         StreamedRow(numpy.arange(n, n + 10 + n % 7, dtype=numpy.int32), numpy.arange(n, n + 10 + n % 7), f"row {n}")
         for n in range(23)
@@ -106,9 +106,11 @@ def test_packed_bins_hold_every_row_once(train: Any) -> None:
     assert Counter(row.place for one in bins for row in one) == Counter(row.place for row in rows)
     assert all(sum(len(row.input_ids) - 1 for row in one) <= 32 for one in bins)  # the last token is a target alone
     assert any(len(one) > 1 for one in bins)
-    first = {row.place for one in bins for row in one if int(row.place[4:]) < 10}
-    assert {row.place for one in bins[:5] for row in one} <= first | {row.place for row in rows[:10]}
-    assert bins == list(packed_units(iter(rows), 10, 32, 1, share=False))
+    tens = [{int(row.place[4:]) // 10 for row in one} for one in bins]
+    assert tens == sorted(tens, key=min)
+    assert all(len(one) == 1 for one in tens)  # ten rows at a time are packed together
+    again = list(packed_units(iter(rows), 10, 32, 1, share=False))
+    assert [[row.place for row in one] for one in bins] == [[row.place for row in one] for one in again]
 
 
 def test_a_bad_row_behind_the_first_ones_stops_the_training_with_its_place(train: Any, tmp_path: Path) -> None:
@@ -139,3 +141,24 @@ def test_a_window_keeps_few_steps_and_reads_each_once() -> None:
         window.unit(0)
     assert window.unit(19)[0].place == "row 19"
     assert asked == list(range(20))  # nothing behind the last step
+
+
+def test_what_the_main_process_cannot_read_ends_every_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    def units() -> Any:
+        yield [StreamedRow(numpy.array([1]), numpy.array([1]), "row 1")]
+        raise DataError("row 2 cannot be used", help="correct it")
+
+    sent: list[Any] = []
+    monkeypatch.setattr("plugins.trainers.sft.streamed.broadcast_object", lambda given: sent.append(given) or given)
+    main = Window(units, steps=9, per_step=1)
+    assert main.unit(0)[0].place == "row 1"
+    with pytest.raises(DataError, match="row 2 cannot be used"):
+        main.unit(1)
+    # another rank reads nothing, and gets what was sent
+    received = iter(sent)
+    monkeypatch.setattr("plugins.trainers.sft.streamed.is_main", lambda: False)
+    monkeypatch.setattr("plugins.trainers.sft.streamed.broadcast_object", lambda given: next(received))
+    other = Window(lambda: pytest.fail("only the main process reads"), steps=9, per_step=1)
+    assert other.unit(0)[0].place == "row 1"
+    with pytest.raises(DataError, match="row 2 cannot be used"):
+        other.unit(1)

@@ -1,6 +1,7 @@
 """Trains the tiny model as one rank of a launched run; the main process prints the result as the last line, in JSON.
 
-usage: train_tiny.py MODEL_FOLDER WORK_FOLDER JSON, with the recipe's keys (and `rows`, `resume`, `slow`) in JSON
+usage: train_tiny.py MODEL_FOLDER WORK_FOLDER JSON, with the recipe's keys (and `rows`, `resume`, `slow`) in JSON;
+`stream` is a file of alpaca rows to stream
 """
 
 from __future__ import annotations
@@ -8,19 +9,27 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from core import UserError
 from core.console import say
+from core.data.collect import Limits
+from core.data.stream import Stream
 from core.launched import leave
 from core.processes import gather_objects, rank, start_processes, stop_processes, world_size
+from plugins.trainers.sft.batches import MicroBatch, UnitRows
+from tests.core.data.making import dataset
 from tests.core.plans import make_test_data, make_test_plan
+
+VALIDATION = 5  # rows
 
 
 def main() -> int:
     model_folder, folder, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     rows, resume, slow = settings.pop("rows", 26), settings.pop("resume", False), settings.pop("slow", 0.0)
-    spoil = settings.pop("spoil_rank", None)
+    spoil, stream = settings.pop("spoil_rank", None), settings.pop("stream", None)
     plan = make_test_plan(folder, model_folder, resume_from=folder / "out" if resume else None, **settings)
     start_processes(plan)
     from transformers import AutoTokenizer
@@ -30,9 +39,13 @@ def main() -> int:
         model.register_forward_hook(lambda *_: time.sleep(slow))
     if spoil == rank():
         model.lm_head.register_forward_hook(lambda module, inputs, output: output * float("nan"))
-    training = plan.trainer.prepare(
-        plan, model, AutoTokenizer.from_pretrained(model_folder), make_test_data(rows, val=5)
-    )
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    data = make_test_data(rows, val=VALIDATION)
+    if stream:
+        limits = Limits(256, "drop", rows=8)
+        data = replace(data, stream=Stream([dataset(stream)], tokenizer, limits, 8, 42))
+    training = plan.trainer.prepare(plan, model, tokenizer, data)
+    trained = _noted_units()
     try:
         result = training.run()
     except UserError as error:
@@ -51,11 +64,26 @@ def main() -> int:
                 "weights": weights,
                 "ranks": gather_objects([rank()]),
                 "world_size": world_size(),
+                "units": gather_objects([trained]),
             }
         )
     )
     stop_processes()
     return 0
+
+
+def _noted_units() -> list[int]:
+    """The units that this rank trains on, from now on."""
+    seen: list[int] = []
+    whole = UnitRows.__getitems__
+
+    def noted(self: UnitRows, batch: MicroBatch) -> Any:
+        if batch.counted and len(self) != VALIDATION:
+            seen.extend(batch.units)
+        return whole(self, batch)
+
+    UnitRows.__getitems__ = noted  # type: ignore[method-assign]
+    return seen
 
 
 if __name__ == "__main__":
