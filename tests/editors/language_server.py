@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-SECONDS = 60.0
+SECONDS = 240.0
 
 
 class LanguageServer:

@@ -260,13 +260,14 @@ def test_a_damaged_entry_is_made_anew(plan: Plan, tokenizer: Any, in_tmp_path: P
 # ---------------------------------------------------------------- real processes
 
 SCRIPT = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from transformers import AutoTokenizer
 from core.data import collect, prepare
 from tests.core.data.making import dataset, plan_of
 
 folder, tokenizer, pause = Path(sys.argv[1]), AutoTokenizer.from_pretrained(sys.argv[2]), float(sys.argv[3])
+processes = int(sys.argv[4])
 collect.BATCH = 4
 encode = collect.encode_texts
 
@@ -278,13 +279,17 @@ def slowly(texts, tokenizer):
 
 collect.encode_texts = slowly
 plan = plan_of(folder, dataset(folder / "train.jsonl"), dataset_prepared_path=str(folder / "prepared"))
+(folder / f"ready-{os.getpid()}").touch()
+while len(list(folder.glob("ready-*"))) < processes:
+    time.sleep(0.02)  # importing takes one longer than the other
 data = prepare(plan, tokenizer)
 print("rows", len(data.train), flush=True)
 """
 
 
-def start(folder: Path, tokenizer_folder: Path, pause: float) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", SCRIPT, str(folder), str(tokenizer_folder), str(pause)]
+def start(folder: Path, tokenizer_folder: Path, pause: float, processes: int = 1) -> subprocess.Popen[str]:
+    """A process that prepares the data with a pause in each chunk, once `processes` of them are ready to."""
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(tokenizer_folder), str(pause), str(processes)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
 
@@ -299,7 +304,7 @@ def test_a_killed_process_leaves_nothing_that_is_read(
 ) -> None:
     write_lines(in_tmp_path / "train.jsonl", alpaca_rows(20))
     process = start(in_tmp_path, tokenizer_folder, 0.5)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     root = in_tmp_path / "prepared"
     while time.monotonic() < deadline and not any(file.stat().st_size for file in root.glob(".partial-*/**/*.arrow")):
         time.sleep(0.02)
@@ -317,8 +322,8 @@ def test_a_killed_process_leaves_nothing_that_is_read(
 @pytest.mark.slow
 def test_two_processes_at_once_do_the_work_once(in_tmp_path: Path, tokenizer_folder: Path) -> None:
     write_lines(in_tmp_path / "train.jsonl", alpaca_rows(20))
-    processes = [start(in_tmp_path, tokenizer_folder, 1.0) for _ in range(2)]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    processes = [start(in_tmp_path, tokenizer_folder, 1.0, processes=2) for _ in range(2)]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [output.splitlines()[-1] for output in outputs] == ["rows 20", "rows 20"]
     assert chunks(in_tmp_path) == 5  # 20 rows in chunks of 4
     assert sum("waiting for it" in output for output in outputs) == 1

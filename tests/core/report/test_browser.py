@@ -25,7 +25,7 @@ def dom_after(page: str, folder: Path, script: str, *, width: int = 1200) -> str
     flags += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--dump-dom"]
     flags += [f"--user-data-dir={folder / 'profile'}", f"--window-size={width},900"]
     result = subprocess.run(
-        [str(BROWSER), *flags, path.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [str(BROWSER), *flags, path.as_uri()], capture_output=True, text=True, timeout=300, check=True
     )
     assert "CONSOLE" not in result.stderr, result.stderr
     return result.stdout
