@@ -101,12 +101,21 @@ def with_repeats(verdict: Mapping[str, Any], repeats: Mapping[str, Any] | None) 
     caveats = [f"{told}; the intervals under repeats include the variance of training"]
     outcome, words = verdict["outcome"], verdict["words"]
     interval = difference["interval"] if difference else None
-    if outcome in ("better", "worse") and interval is not None and interval[0] <= 0 <= interval[1]:
+    if outcome in ("better", "worse") and interval is not None and not _bear_out(verdict, interval):
         outcome = "not_shown"
         words = f"Not shown over {count} trainings. By the first one alone: {words}"
     elif interval is not None:
         words = f"{words} Over {count} trainings the difference holds." if outcome != "not_shown" else words
     return {**verdict, "outcome": outcome, "words": words, "caveats": caveats}
+
+
+def _bear_out(verdict: Mapping[str, Any], interval: Sequence[float]) -> bool:
+    """Whether the interval over all trainings lies where the difference of the first one does."""
+    compared = verdict.get("comparisons", ())
+    keys = ("metric", "against")
+    first = next((one for one in compared if all(one[key] == verdict[key] for key in keys)), None)
+    down = first is not None and first["difference"] < 0
+    return interval[1] < 0 if down else interval[0] > 0
 
 
 def _metric(metric: MetricPlan, results: Sequence[MetricResult], others: Mapping[str, ColumnReport]) -> dict[str, Any]:

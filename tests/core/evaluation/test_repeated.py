@@ -100,6 +100,15 @@ def test_a_gain_that_chance_could_have_made_is_not_shown(tmp_path: Path) -> None
     assert with_repeats(first, None) == first
 
 
+@pytest.mark.parametrize(("difference", "outcome"), [(-0.1, "not_shown"), (0.45, "better")])
+def test_a_difference_the_other_way_bears_nothing_out(difference: float, outcome: str, tmp_path: Path) -> None:
+    trainings = repeats(30, 29, 31)
+    values = repeats_values(plan_with(tmp_path), {"base": BASE, "tuned": trainings[0].column}, trainings)
+    compared = {"metric": "accuracy", "against": "base", "difference": difference}
+    first = {"outcome": "better", "words": "Yes.", "metric": "accuracy", "against": "base", "comparisons": [compared]}
+    assert with_repeats(first, values)["outcome"] == outcome
+
+
 def test_gates_on_a_gain_look_at_all_trainings(tmp_path: Path) -> None:
     plan = plan_with(tmp_path, {"accuracy": {"min_gain": {"over": "base", "by": 0.1}}})
     trainings = repeats(30, 12, 10)
