@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.results import TrainResult
 from core.types import Plan
+from core.whole_file import write_whole
 
 if TYPE_CHECKING:
     from core.types import Module
@@ -35,10 +35,8 @@ def keep_training(plan: Plan, trained: TrainResult) -> TrainResult:
     values: dict[str, Any] = asdict(kept)
     del values["model"]
     path = plan.output_dir / TRAINING_FILE
-    partial = path.with_name(f".partial-{TRAINING_FILE}")
     try:
-        partial.write_text(json.dumps(values) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        write_whole(path, json.dumps(values) + "\n")
     except OSError as error:
         raise UserError(
             f"{str(path)!r} cannot be written: {error.strerror or error}",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.commands.arguments import add_overrides, add_trust_remote_code
+from core.commands.files import writing
 from core.errors import RecipeError, UserError
 
 if TYPE_CHECKING:
@@ -126,10 +127,12 @@ def _write(args: argparse.Namespace, facts: DataFacts, report: AuditReport, plan
         from core.preview.choose import part_of
         from core.preview.dump import write_dump
 
-        count = write_dump(args.dump, part_of(facts, args.part))
+        with writing(args.dump):
+            count = write_dump(args.dump, part_of(facts, args.part))
         print(f"\nwrote {count:,} examples to {args.dump}")
     if args.html is not None:
         from core.preview.page import write_page
 
-        write_page(args.html, facts, report, str(plan.recipe.path), tokenizer)
+        with writing(args.html):
+            write_page(args.html, facts, report, str(plan.recipe.path), tokenizer)
         print(f"\nwrote {args.html}")

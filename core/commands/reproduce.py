@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.commands.arguments import add_overrides, add_trust_remote_code
+from core.commands.files import write_file
 from core.commands.run import DRIFT_KINDS
 from core.errors import UserError
 
@@ -63,9 +64,7 @@ def execute(args: argparse.Namespace) -> int:
     if code:
         return code
     result = compare_runs(args.run_dir, output)
-    partial = output / f".partial-{RESULT_FILE}"
-    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, output / RESULT_FILE)
+    write_file(output / RESULT_FILE, json.dumps(result, indent=1) + "\n")
     print(f"\n{args.run_dir} and {output}:")
     print("\n".join(f"  {line}" for line in report_lines(result)))
     print("  the run is reproduced" if result["equal"] else f"  not reproduced{_excuse(lock.values['hardware'])}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.report.figures import MISSING, duration, figure
+from core.report.figures import MISSING, cell, duration
 from core.report.templating import render, source
 
 WIDTH = 100
@@ -58,7 +58,7 @@ def figure_rows(values: Mapping[str, Any]) -> list[list[str]]:
     metrics = values["metrics"]
     rows = [["", *(name.replace("_", " ") for name in metrics), "trained", "steps", "training"]]
     for run in values["runs"]:
-        cells = [_cell(run["figures"][name], about["unit"]) for name, about in metrics.items()]
+        cells = [cell(run["figures"][name], about["unit"]) for name, about in metrics.items()]
         name = run["name"] if run["column"] == "tuned" else f"{run['name']} ({run['column']})"
         rows.append([name, *cells, f"{run['parameters']:,}", f"{run['steps']:,}", duration(run["seconds"])])
     return rows
@@ -100,14 +100,6 @@ def _points(value: float, unit: str) -> str:
     if unit == "share":
         return f"{100 * value:+.1f} points"
     return f"{value:+.3g}{' s' if unit == 'seconds' else ''}"
-
-
-def _cell(result: Mapping[str, Any], unit: str) -> str:
-    text = figure(result["value"], unit)
-    if result["interval"]:
-        low, high = (figure(bound, unit).removesuffix(" %").removesuffix(" s") for bound in result["interval"])
-        text += f" ({low}–{high})"
-    return text
 
 
 def _sentence(note: str) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from core.evaluation.metrics import ScoringError
 from core.types import Item, MetricPlan, Plan
+from core.whole_file import write_whole
 
 
 def choices_of(metrics: Sequence[MetricPlan], items: Sequence[Item]) -> dict[str, list[list[str]]]:
@@ -58,7 +58,5 @@ def save_scores(path: Path, error: ScoringError, items: Sequence[Item]) -> Path:
             for position, item in enumerate(items)
         ],
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(values, ensure_ascii=False, indent=1) + "\n")
     return path

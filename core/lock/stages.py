@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from core.lock.read import LOCK_FILE, Lock
 from core.lock.record import input_paths, record, with_packages
 from core.lock.text import lock_text
 from core.types import Plan
+from core.whole_file import write_whole
 
 if TYPE_CHECKING:
     from core.recipe import Recipe
@@ -62,10 +62,8 @@ def write_lock(plan: Plan, taken: Mapping[str, Any]) -> None:
     if not is_main():
         return
     path = plan.output_dir / LOCK_FILE
-    partial = path.with_name(f".partial-{LOCK_FILE}")
     try:
-        partial.write_text(lock_text(with_packages(taken, plan), LOCK_FILE), encoding="utf-8")
-        os.replace(partial, path)
+        write_whole(path, lock_text(with_packages(taken, plan), LOCK_FILE))
     except OSError as error:
         raise UserError(
             f"{str(path)!r} cannot be written: {error.strerror or error}", help="choose another output_dir"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from core.audit import CheckedExample
+from core.whole_file import whole_file
 
 PLACE = re.compile(r"(?::\d+| row \d+)$")
 
@@ -31,10 +31,8 @@ def dump_records(examples: Iterable[CheckedExample]) -> Iterator[dict[str, Any]]
 def write_dump(path: Path, examples: Iterable[CheckedExample]) -> int:
     """Write the records to `path`, whole or not at all; returns how many."""
     count = 0
-    partial = path.with_name(f".partial-{path.name}")
-    with partial.open("w", encoding="utf-8") as file:
+    with whole_file(path) as file:
         for record in dump_records(examples):
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             count += 1
-    os.replace(partial, path)
     return count

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +14,7 @@ from core.preview.choose import facts_by_part
 from core.preview.histogram import histogram
 from core.preview.pieces import pieces_of, special_texts
 from core.preview.terminal import head_of
+from core.whole_file import write_whole
 
 if TYPE_CHECKING:
     from core.types import Tokenizer
@@ -26,9 +26,7 @@ PLAIN, TRAINED, SPECIAL = 0, 1, 2
 
 def write_page(path: Path, facts: DataFacts, report: AuditReport, title: str, tokenizer: Tokenizer) -> None:
     """Write the page to `path`, whole or not at all."""
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(data_page(facts, report, title, tokenizer), encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, data_page(facts, report, title, tokenizer))
 
 
 def data_page(facts: DataFacts, report: AuditReport, title: str, tokenizer: Tokenizer) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from core.report.table import say_table
 from core.report.values import prediction_lines, run_values
 from core.results import EvalReport, Repeat, RunReport, TrainResult
 from core.types import Data, Plan
+from core.whole_file import write_whole
 
 
 def write_report(
@@ -114,13 +113,9 @@ def _render(folder: Path, values: Mapping[str, Any], predictions: Sequence[Mappi
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".partial-{path.name}")
     try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        write_whole(path, text)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise UserError(
             f"{str(path)!r} cannot be written: {(error.strerror or str(error)).lower()}",
             help="the tuned model is saved; make room there, then score it again with --resume",

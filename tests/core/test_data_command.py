@@ -107,3 +107,12 @@ def test_too_many_bad_rows_are_refused(here: Path, tiny_model: Path, capsys: Cap
     assert data(with_bad_rows(here, tiny_model, 3, on_bad_row="skip")) == 2
     assert "max_bad_rows lets 5% be skipped, these are 7.0%" in capsys.readouterr().err
     assert data(with_bad_rows(here, tiny_model, 3, on_bad_row="skip", max_bad_rows=0.1)) == 0
+
+
+@pytest.mark.parametrize("flag", ["--dump", "--html"])
+def test_a_file_that_cannot_be_written_is_no_bug(flag: str, here: Path, tiny_model: Path, capsys: Captured) -> None:
+    recipe = write_tiny_recipe(here, tiny_model)
+    (here / "taken").mkdir()
+    assert data(recipe, "--samples", "0", flag, "taken") == 2
+    assert "error: 'taken' cannot be written: is a directory" in capsys.readouterr().err
+    assert not list(here.glob(".partial-*"))

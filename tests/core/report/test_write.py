@@ -34,11 +34,10 @@ def test_a_full_disk_is_told_and_leaves_the_earlier_report(finished: Path, monke
     rerender(finished)
     before = (finished / "report.html").read_text()
 
-    def full(self: Path, text: str, encoding: str | None = None) -> int:
-        self.touch()
+    def full(source: Path, target: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(UserError, match=r"report\.html' cannot be written: no space left on device"):
         rerender(finished)
     assert (finished / "report.html").read_text() == before
