@@ -1,6 +1,6 @@
 """Write docs/results.md from finished runs, so that no figure in it is typed by hand.
 
-    python benchmarks/results.py RUN_DIR... > docs/results.md
+    python benchmarks/results.py RUN_DIR... [--busy NAME...] > docs/results.md
 
 Each RUN_DIR is the output_dir of a finished run; every figure comes out of its run.json.
 """
@@ -25,11 +25,11 @@ TITLES = {
 INTRODUCTION = """\
 # Was fine-tuning worth it? Three tasks, measured
 
-SmolLM2-135M-Instruct (134.5 million parameters) in float32, LoRA on all linear layers, trained on a CPU: the base model
-as it is, the base model with its task described in full and five worked examples, and the fine-tuned model, on the same
-held-out rows. What each set of rows is and how it was drawn stands in `recipes/<task>/README.md`; no training row is a
-near duplicate of a held-out one. The settings are the quickstart's, chosen on the validation rows of ICD-10-CM
-(`benchmarks/LOG.md`); no setting was chosen by a test row.
+SmolLM2-135M-Instruct (134.5 million parameters), frozen weights in the number format that was the faster there,
+LoRA on all linear layers, trained on a CPU: the base model as it is, the base model with its task described in full and
+five worked examples, and the fine-tuned model, on the same held-out rows. What each set of rows is and how it was drawn
+stands in `recipes/<task>/README.md`; no training row is a near duplicate of a held-out one. The settings are the
+quickstart's, chosen on the validation rows of ICD-10-CM (`benchmarks/LOG.md`); no setting was chosen by a test row.
 
 This page is written by `benchmarks/results.py` out of the runs' `run.json`. With each run come the recipe, its lock,
 all answers and a `report.html`; to make them again:
@@ -39,17 +39,21 @@ all answers and a `report.html`; to make them again:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
-    runs = [json.loads((folder / "run.json").read_text(encoding="utf-8")) for folder in parser.parse_args().runs]
-    print(page(runs))
+    parser.add_argument(
+        "--busy", nargs="*", default=[], metavar="NAME", help="recipes whose run shared the machine: the page says so"
+    )
+    arguments = parser.parse_args()
+    runs = [json.loads((folder / "run.json").read_text(encoding="utf-8")) for folder in arguments.runs]
+    print(page(runs, arguments.busy))
 
 
-def page(runs: Sequence[Mapping[str, Any]]) -> str:
-    """The page in Markdown. runs: the content of each run.json."""
+def page(runs: Sequence[Mapping[str, Any]], busy: Sequence[str]) -> str:
+    """The page in Markdown. runs: the content of each run.json. busy: recipes whose run shared the machine."""
     lines = [INTRODUCTION, *(f"    tunesmith run recipes/{recipe_name(values)}.yml" for values in runs), ""]
     lines += [*markdown([["task", "verdict"], *([title(values), values["verdict"]["words"]] for values in runs)]), ""]
     for values in runs:
         lines += section(values)
-    return "\n".join([*lines, *machine(runs)])
+    return "\n".join([*lines, *machine(runs, busy)])
 
 
 def recipe_name(values: Mapping[str, Any]) -> str:
@@ -89,7 +93,7 @@ def field_row(entry: tuple[str, Mapping[str, float]]) -> list[Any]:
     return [name, *(f"{found[figure]:.2f}" for figure in ("precision", "recall", "f1")), found["support"]]
 
 
-def machine(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def machine(runs: Sequence[Mapping[str, Any]], busy: Sequence[str]) -> Iterator[str]:
     """Where and with what the runs were made."""
     yield from ("## Machine", "")
     for values in runs:
@@ -98,6 +102,7 @@ def machine(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield (
             f"- {recipe_name(values)}, finished {values['finished']}: {about.get('device_name') or about['device']}, "
             f"{about['threads']} threads; Python {about['python']}, {versions}"
+            + ("; other programs shared the machine: read no times off it" if recipe_name(values) in busy else "")
         )
 
 
