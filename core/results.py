@@ -19,7 +19,8 @@ class TrainResult:
     best: what chose the checkpoint (metric, value, step), where the best one was loaded at the end.
     earlier_seconds: what the processes lasted that a resumed run goes on from; seconds and peak_bytes cover them.
     division: micro_batch_size and gradient_accumulation_steps where they are not the recipe's own: chosen, or halved.
-    plan: what was to be expected: predicted_bytes beside measured_bytes, parts, predicted_seconds."""
+    plan: what was to be expected: predicted_bytes beside measured_bytes, parts, predicted_seconds.
+    streamed: of each data set that was read while training, how many rows were read and left out."""
 
     model: Module
     losses: Sequence[float]
@@ -36,6 +37,7 @@ class TrainResult:
     earlier_seconds: float = 0.0
     division: Mapping[str, int] | None = None
     plan: Mapping[str, Any] | None = None
+    streamed: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)

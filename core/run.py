@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.claim import held_output_dir
 from core.data import prepare
+from core.data.stream import with_streamed
 from core.evaluation import AFTER, BEFORE, evaluate
 from core.hub import publish, refuse_upload
 from core.kept import keep_training, scored_later
@@ -55,7 +56,7 @@ def _train_and_score(
     training = plan.trainer.prepare(plan, model, tokenizer, data)
     before = evaluate(plan, training.model, tokenizer, data, columns=BEFORE, reuse=plan.resume_from is not None)
     write_lock(plan, used)
-    trained = with_expectation(plan, data, bytes_without_model, training.run())
+    trained = with_expectation(plan, data, bytes_without_model, with_streamed(data, training.run()))
     save_model(plan, trained.model, tokenizer)
     kept = keep_training(plan, trained)
     with scored_later(plan):

@@ -24,17 +24,20 @@ from core.data.collect import Collected, Limits, collect, collect_items, read_it
 from core.data.prepared import load_part, part_rows, write_parts
 from core.data.share import on_main_first
 from core.data.store import Store, Stored
-from core.data.stream import Stream
+from core.data.stream import HeldOut, Stream
 from core.data.summary import lines_about
 from core.errors import DataError
 from core.sharing.variables import hide
 from core.types import Data, DatasetPlan, Item, Plan
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from core.types import Tokenizer
 
 ITEM_STATS = ("path", "type", "rows", "bad_rows", "first_bad_rows")
 FROM_CACHE = "from the cache"
+LEAKAGE = "leakage"  # the one check that goes on behind the first rows of a stream
 See = Callable[[str, Sequence[CheckedExample]], None]
 
 
@@ -70,26 +73,29 @@ def prepare(plan: Plan, tokenizer: Tokenizer) -> Data:
     for dataset in plan.evaluation.datasets:
         left = None if most is None else most - len(items)
         items += read_items(dataset, tokenizer, limits_of(plan), first_index=len(items), most=left)
-    train = load_part(entry, "train")
+    train, val = load_part(entry, "train"), load_part(entry, "val")
     assert train is not None
     return Data(
         train,
-        load_part(entry, "val"),
+        val,
         tuple(items),
         entry.meta["stats"],
         pad_token_id=_pad_token_id(tokenizer),
-        stream=stream_of(plan, tokenizer) if plan.recipe["streaming"] else None,
+        stream=stream_of(plan, tokenizer, items, val) if plan.recipe["streaming"] else None,
     )
 
 
-def stream_of(plan: Plan, tokenizer: Tokenizer) -> Stream:
-    """The training rows of `plan`, to be read while training."""
+def stream_of(plan: Plan, tokenizer: Tokenizer, items: Sequence[Item] = (), val: Dataset | None = None) -> Stream:
+    """The training rows of `plan`, to be read while training. items, val: what is held out of them."""
     recipe = plan.recipe
     buffer = int(recipe["streaming_multipack_buffer_size"])
     limits = replace(limits_of(plan), rows=buffer)
     seed = int(recipe["seed"] if recipe["seed"] is not None else 42)
     own = copy.deepcopy(tokenizer)  # two threads cannot use one at a time
-    return Stream(plan.datasets, own, limits, 0 if recipe["shuffle_merged_datasets"] is False else buffer, seed)
+    level = next((check.level for check in plan.checks if check.check.name == LEAKAGE), None)
+    held_out = HeldOut.of(level, items, val) if level is not None else None
+    shuffled = 0 if recipe["shuffle_merged_datasets"] is False else buffer
+    return Stream(plan.datasets, own, limits, shuffled, seed, held_out)
 
 
 def limits_of(plan: Plan) -> Limits:

@@ -6,25 +6,31 @@ finds its place. Each data set is shuffled through a buffer of rows, and begun a
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from core.console import say
 from core.data.collect import Limits, checked
 from core.data.files import SourceRow
 from core.data.mix import weight_of
 from core.data.render import BadRows, render_row
+from core.data.rows import array_rows
 from core.data.sources import read_rows, shown
 from core.data.tokenise import encode_texts, end_ids, label_examples, texts_of
 from core.errors import DataError, RowError
-from core.types import DatasetPlan, Example
+from core.results import TrainResult
+from core.types import Data, DatasetPlan, Example, Item
 
 if TYPE_CHECKING:
     import numpy as np
+    from datasets import Dataset
     from numpy.typing import NDArray
 
+    from core.audit.facts import CheckedExample
     from core.types import Tokenizer
 
 CHUNK = 256  # rows rendered and tokenised together
@@ -51,6 +57,53 @@ class _Source:
     untrained: int = 0
     rows: int | None = None
     idle: int = 0  # rows since the last that could be trained on
+    leaked: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Evaluation items and validation rows, to be known again among the training rows.
+
+    level: `error` or `warn`, as `data_checks` sets it for leakage. places: of each, by a digest.
+    """
+
+    level: str
+    places: Mapping[bytes, str]
+
+    @classmethod
+    def of(cls, level: str, items: Sequence[Item], val: Dataset | None) -> HeldOut:
+        """Those of a run."""
+        known = {
+            _digest(f"{item.prompt}\0{item.references[0]}".encode(errors="surrogatepass")): item.place for item in items
+        }
+        if val is not None:
+            rows = zip(array_rows(val), val["place"], strict=True)
+            known |= {_digest(row["input_ids"].tobytes()): place for row, place in rows}
+        return cls(level, known)
+
+    def look_at(self, example: CheckedExample, leaked: list[str]) -> None:
+        """Add the example's place to `leaked` if it is held out; raise `DataError` where that is an error."""
+        found = next(
+            (self.places[key] for key in map(_digest, self._contents(example)) if key in self.places),
+            None,
+        )
+        if found is None:
+            return
+        if self.level == "error":
+            raise DataError(
+                f"{found} is held out, and {example.place} of the training data is the same",
+                help="take it out of one of the two; where it is meant, set data_checks: {leakage: warn}",
+            )
+        leaked.append(example.place)
+
+    @staticmethod
+    def _contents(example: CheckedExample) -> Iterator[bytes]:
+        yield example.content.encode(errors="surrogatepass")
+        yield example.input_ids.tobytes()
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 @dataclass(frozen=True)
@@ -58,7 +111,7 @@ class Stream:
     """What a run reads its training rows from while it trains, and in which order.
 
     datasets: each is drawn from as often as its weight says. buffer: rows of each that are shuffled among each other; 0
-    keeps the order of the files, one data set after the other.
+    keeps the order of the files, one data set after the other. held_out: what must not be among the rows.
     """
 
     datasets: Sequence[DatasetPlan]
@@ -66,6 +119,7 @@ class Stream:
     limits: Limits
     buffer: int
     seed: int
+    held_out: HeldOut | None = None
     _sources: list[_Source] = field(default_factory=list)
 
     def rows(self) -> Iterator[StreamedRow]:
@@ -91,6 +145,7 @@ class Stream:
                 "dropped_too_long": source.long if self.limits.strategy == "drop" else 0,
                 "truncated": source.long if self.limits.strategy == "truncate" else 0,
                 "nothing_to_train": source.untrained,
+                "held_out_too": len(source.leaked),
                 "bad_rows": source.bad.count,
                 "first_bad_rows": list(source.bad.lines),
             }
@@ -151,6 +206,8 @@ class Stream:
             if not one.kept:
                 source.untrained += one.cut or not too_long
                 continue
+            if self.held_out is not None:
+                self.held_out.look_at(one, source.leaked)
             source.kept += 1
             source.idle = 0
             rows.append(StreamedRow(one.input_ids, one.labels, row.place))
@@ -190,6 +247,36 @@ class Stream:
                 f"token, {source.bad.count:,} rows that cannot be used)",
                 help="take the data set out, or raise sequence_len",
             )
+
+
+def streamed_lines(counts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was read of each data set, and what of it was left out. counts: of `Stream.counts`."""
+    lines = []
+    for entry in counts:
+        passes = f", {entry['rows'] / entry['rows_of_a_pass']:.2f} times all" if entry["rows_of_a_pass"] else ""
+        lines.append(f"read {entry['rows']:,} rows of {entry['path']} ({entry['examples']:,} examples{passes})")
+        for key, what in (
+            ("dropped_too_long", "examples longer than sequence_len were dropped"),
+            ("truncated", "examples were cut to sequence_len"),
+            ("nothing_to_train", "examples had no trained token"),
+            ("held_out_too", "examples are held out too, so their score means little"),
+        ):
+            if entry[key]:
+                lines.append(f"warning: {entry['path']}: {entry[key]:,} {what}")
+        if entry["bad_rows"]:
+            lines.append(f"warning: {entry['path']}: skipped {entry['bad_rows']:,} rows that cannot be used")
+            lines += [f"  {line}" for line in entry["first_bad_rows"]]
+    return lines
+
+
+def with_streamed(data: Data, trained: TrainResult) -> TrainResult:
+    """`trained` with what was read while training, which is said; as it is where nothing was."""
+    if data.stream is None:
+        return trained
+    counts = data.stream.counts()
+    for line in streamed_lines(counts):
+        say(line)
+    return replace(trained, streamed=counts)
 
 
 def through_buffer(rows: Iterator[SourceRow], size: int, rng: random.Random) -> Iterator[SourceRow]:

@@ -74,7 +74,7 @@ def _streamed(entry: Mapping[str, Any], first: int, entries: Sequence[Mapping[st
         return [f"note: {entry['path']}: it is read while training{drawn}; counts and audit are of all its rows"]
     return [
         f"warning: {entry['path']}: it is read while training{drawn}; counts and audit are of its first {first:,} "
-        "rows, and duplicates, leakage and outliers behind them go unseen"
+        "rows; of those behind them only held-out rows are known again"
     ]
 
 

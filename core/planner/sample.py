@@ -30,7 +30,7 @@ def sample_of(plan: Plan) -> Sample:
     Raises `DataError` for files that cannot be used: the run would say the same.
     """
     size = _local_bytes(plan)
-    if size is None or size > CHEAP_BYTES:
+    if size is None or (size > CHEAP_BYTES and not plan.recipe["streaming"]):
         what = "the data is not in local files" if size is None else f"the data is {size / 2**20:,.0f} MiB"
         return made_up(plan, f"{what}: every row is taken to be as long as sequence_len")
     from core.data import prepare
@@ -45,7 +45,8 @@ def sample_of(plan: Plan) -> Sample:
     light = replace(plan, checks=(), evaluation=EvaluationPlan(), validation=())
     with redirect_stdout(io.StringIO()):
         data = prepare(light, tokenizer)
-    return Sample(data, True, f"lengths of all {len(data.train):,} rows")
+    which = "the first" if data.stream is not None else "all"
+    return Sample(data, True, f"lengths of {which} {len(data.train):,} rows")
 
 
 def made_up(plan: Plan, note: str) -> Sample:

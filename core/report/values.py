@@ -63,6 +63,9 @@ def run_values(
             "history": [dict(record) for record in trained.history],
             **({"generation": dict(trained.generation)} if trained.generation else {}),
             **({"best": dict(trained.best)} if trained.best else {}),
+            **(
+                {"streamed": hide([dict(entry) for entry in trained.streamed], plan.recipe)} if trained.streamed else {}
+            ),
         },
         "memory": {"peak_bytes": trained.peak_bytes},
         **({"plan": dict(trained.plan)} if trained.plan else {}),

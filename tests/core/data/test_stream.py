@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from core.data.collect import Limits
-from core.data.stream import Stream, StreamedRow
+from core.data.prepare import prepare
+from core.data.stream import Stream, StreamedRow, streamed_lines
 from core.errors import DataError
-from tests.core.data.making import alpaca_rows, dataset, trained_text, write_lines
+from tests.core.data.making import alpaca_rows, dataset, plan_of, trained_text, write_lines
 
 
 def streamed(tokenizer: Any, *datasets: Any, buffer: int = 8, seed: int = 1, limits: Limits | None = None) -> Stream:
@@ -108,3 +109,30 @@ def test_rows_that_came_tokenised_and_do_not_fit_are_named(tokenizer: Any, in_tm
     path = write_lines(in_tmp_path / "data.jsonl", rows)
     with pytest.raises(DataError, match=r"data.jsonl:2"):
         places(streamed(tokenizer, dataset(path, "pretokenised")), 2)
+
+
+def test_a_held_out_row_is_known_again_behind_the_first_ones(tokenizer: Any, in_tmp_path: Path) -> None:
+    train = dataset(write_lines(in_tmp_path / "data.jsonl", alpaca_rows(30)))
+    test = dataset(write_lines(in_tmp_path / "test.jsonl", alpaca_rows(1, start=25)), key=("evaluation", "datasets", 0))
+    val = dataset(write_lines(in_tmp_path / "val.jsonl", alpaca_rows(1, start=28)), key=("test_datasets", 0))
+
+    def stream(level: str, **held: Any) -> Stream:
+        checks = {"leakage": level}
+        values = {"streaming": True, "streaming_multipack_buffer_size": 8, "max_steps": 3}
+        data = prepare(plan_of(in_tmp_path, train, checks=checks, **held, **values), tokenizer)
+        assert len(data.train) == 8
+        assert data.stream is not None
+        return data.stream
+
+    for held, place, known in (
+        ({"evaluation": [test]}, "data.jsonl:26", "test.jsonl:1"),
+        ({"validation": [val]}, "data.jsonl:29", "val.jsonl:1"),
+    ):
+        with pytest.raises(DataError, match=rf"{known} is held out, and {place} of the training data is the same"):
+            places(stream("error", **held), 30)
+        warned = stream("warn", **held)
+        assert len(set(places(warned, 30))) == 30
+        assert warned.counts()[0]["held_out_too"] >= 1
+        said = streamed_lines(warned.counts())
+        assert any("held out too, so their score means little" in line for line in said)
+        assert len(places(stream("off", **held), 30)) == 30
