@@ -1,6 +1,7 @@
 """What must not be shown: values of keys named like secrets, passwords in addresses, and tokens known by their form.
 
-One mechanism for every output: `without_secrets` for values, `masked` for texts, `masked_line` for a line of a recipe.
+One mechanism for every output: `without_secrets` for values, `masked` for texts, `masked_address` for addresses of
+data, `masked_line` for a line of a recipe.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 MASKED = "***"
 SECRET_ENDINGS = ("_token", "_api_key", "apikey", "password", "secret", "secrets")
@@ -19,7 +21,9 @@ TOKENS = frozenset({"bos_token", "eos_token", "pad_token", "unk_token", "sep_tok
 SHORTEST, LONG = 4, 8
 
 # on Azure the name before the @ is that of a container
-_USER = re.compile(r"(?<!abfs)(?<!abfss)(?<!wasb)(?<!wasbs)://(?P<value>[\w.~%!$&*+,;=:-]+)@")
+_SCHEME = r"(?<!abfs)(?<!abfss)(?<!wasb)(?<!wasbs)://"
+_USER = re.compile(rf"{_SCHEME}(?P<value>[\w.~%!$&*+,;=:-]+)@")
+_USER_OF_ADDRESS = re.compile(rf"{_SCHEME}[^/@\s]*@")  # whatever it holds: nothing but an address is looked at
 _QUERY = re.compile(r"(?<=[?&])(?P<name>[\w.-]+)=(?P<value>[^&\s'\"#]+)")
 _QUERY_NAME = re.compile(r"token|key|sig|secret|pass|pwd|credential|auth|policy|session", re.IGNORECASE)
 # how the hub and well-known services write their tokens
@@ -46,6 +50,19 @@ def without_secrets(value: Any, key: str = "") -> Any:
 def masked(text: str, known: Iterable[str] = ()) -> str:
     """`text` without passwords in addresses, tokens known by their form, and the `known` secrets."""
     return _cut_out(text, _spans(text, known))
+
+
+def masked_address(text: str) -> str:
+    """An address without its password, and without any value after its `?`, whatever its name; other texts as they
+    are."""
+    if "://" not in text:
+        return text
+    base, mark, query = text.partition("?")
+    base = masked(_USER_OF_ADDRESS.sub(f"://{MASKED}@", base))
+    if not mark:
+        return base
+    names = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
+    return f"{base}?{'&'.join(f'{name}={MASKED}' for name in names) or MASKED}"
 
 
 def masked_line(line: str, column: int, known: Iterable[str] = ()) -> tuple[str, int]:

@@ -7,9 +7,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from core.check.schema import ITEM_LISTS
-from core.data.addresses import is_address, masked, missing_package, refusal
+from core.data.addresses import is_address, missing_package, refusal
 from core.errors import Problem
 from core.recipe import Recipe
+from core.secrets import masked_address
 from core.types import KeyPath
 
 ZSTD = ".zst"
@@ -22,9 +23,11 @@ def address_problems(recipe: Recipe) -> Iterator[Problem]:
             if found := refusal(text):
                 yield Problem(found[0], key=key, at="value", help=found[1])
             elif lack := missing_package(text):
-                yield _lacking(f"{masked(text)!r} needs the package {lack[0]}", lack[1], key)
+                yield _lacking(f"{masked_address(text)!r} needs the package {lack[0]}", lack[1], key)
         if text.partition("?")[0].lower().endswith(ZSTD) and not _reads_zstd():
-            yield _lacking(f"{masked(text)!r} needs the package zstandard", 'pip install "tunesmith[zstd]"', key)
+            yield _lacking(
+                f"{masked_address(text)!r} needs the package zstandard", 'pip install "tunesmith[zstd]"', key
+            )
 
 
 def _lacking(what: str, command: str, key: KeyPath) -> Problem:

@@ -1,17 +1,15 @@
-"""Addresses of data elsewhere: which there are, what they need installed, and how messages show them. Light."""
+"""Addresses of data elsewhere: which there are, and what they need installed. Light."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from importlib.util import find_spec
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
-from core.secrets import MASKED
+from core.secrets import masked_address
 
 MARK = "://"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_USER = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 @dataclass(frozen=True)
@@ -53,13 +51,13 @@ def refusal(address: str) -> tuple[str, str] | None:
     try:
         host = urlsplit(address).hostname
     except ValueError as error:
-        return f"{masked(address)!r} is no address: {str(error).lower()}", "check it"
+        return f"{masked_address(address)!r} is no address: {str(error).lower()}", "check it"
     if scheme == "http" and host not in LOOPBACK:
-        return f"{masked(address)!r} is not secure: http is refused", "use https, or fetch the file yourself"
+        return f"{masked_address(address)!r} is not secure: http is refused", "use https, or fetch the file yourself"
     if scheme not in ("http", "https", *STORES):
-        return f"{masked(address)!r}: {scheme}:// is no address that data are read from", f"there are {KNOWN}"
+        return f"{masked_address(address)!r}: {scheme}:// is no address that data are read from", f"there are {KNOWN}"
     if not host:
-        return f"{masked(address)!r} names no server or bucket", "write scheme://server-or-bucket/path"
+        return f"{masked_address(address)!r} names no server or bucket", "write scheme://server-or-bucket/path"
     return None
 
 
@@ -69,15 +67,3 @@ def missing_package(address: str) -> tuple[str, str] | None:
     if store is None or find_spec(store.module) is not None:
         return None
     return store.package, f'pip install "tunesmith[{store.extra}]"'
-
-
-def masked(text: str) -> str:
-    """`text` as messages show it: an address without its password, and without the values after its `?`."""
-    if not is_address(text):
-        return text
-    base, mark, query = text.partition("?")
-    base = _USER.sub(f"{MASKED}@", base)
-    if not mark:
-        return base
-    names = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
-    return f"{base}?{'&'.join(f'{name}={MASKED}' for name in names) or MASKED}"

@@ -11,9 +11,10 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from core.data.addresses import masked, missing_package, refusal, scheme_of
+from core.data.addresses import missing_package, refusal, scheme_of
 from core.data.opened import CHUNK, SourceFile
 from core.errors import DataError
+from core.secrets import masked_address
 
 PAUSE_SECONDS = 60.0  # the longest silence of a server
 BLOCK = 8 << 20  # bytes that an object store is asked for at once
@@ -47,7 +48,7 @@ def files_at(address: str, suffixes: Callable[[str], bool]) -> list[SourceFile]:
         raise _unreachable(address, error) from error
     if not paths:
         raise DataError(
-            f"no data at {masked(address)!r}",
+            f"no data at {masked_address(address)!r}",
             help="check the bucket and the path: it is a file, a pattern, or a folder with files of rows in it",
         )
     return [SourceFile(f"{scheme}://{path}", partial(_open_stored, system, path, address)) for path in paths]
@@ -95,13 +96,14 @@ def _refuse(address: str) -> None:
         raise DataError(found[0], help=found[1])
     if lack := missing_package(address):
         raise DataError(
-            f"{masked(address)!r} needs the package {lack[0]}, which is not installed", help=f"install it: {lack[1]}"
+            f"{masked_address(address)!r} needs the package {lack[0]}, which is not installed",
+            help=f"install it: {lack[1]}",
         )
 
 
 def _name_of(address: str) -> str:
     """What messages call the file: its address without what follows a `?`, so that its ending can be read."""
-    parts = urlsplit(masked(address))
+    parts = urlsplit(masked_address(address))
     return f"{parts.scheme}://{parts.netloc}{unquote(parts.path)}"
 
 
@@ -136,7 +138,7 @@ class _SameSafety(HTTPRedirectHandler):
 
     def redirect_request(self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str) -> Any:
         if refusal(newurl) or (req.full_url.startswith("https://") and not newurl.startswith("https://")):
-            raise URLError(f"the server sends on to {masked(newurl)}, which is not https")
+            raise URLError(f"the server sends on to {masked_address(newurl)}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -144,14 +146,15 @@ def _request(address: str) -> HTTPResponse:
     parts = urlsplit(address)
     if parts.username or parts.password:
         raise DataError(
-            f"{masked(address)!r} holds a user name or a password", help="serve the file without, or fetch it yourself"
+            f"{masked_address(address)!r} holds a user name or a password",
+            help="serve the file without, or fetch it yourself",
         )
     try:
         request = Request(address, headers={"User-Agent": "tunesmith"})
         return cast(HTTPResponse, build_opener(_SameSafety()).open(request, timeout=PAUSE_SECONDS))
     except HTTPError as error:
         raise DataError(
-            f"{masked(address)!r} cannot be fetched: {error.code} {error.reason}", help="check the address"
+            f"{masked_address(address)!r} cannot be fetched: {error.code} {error.reason}", help="check the address"
         ) from error
     except (URLError, HTTPException, OSError, ValueError) as error:
         raise _unreachable(address, error) from error
@@ -183,7 +186,8 @@ class _Guarded(io.RawIOBase):
             raise _unreachable(self._address, error) from error
         if not data and self._length is not None and self._read < self._length:
             raise DataError(
-                f"{masked(self._address)!r}: the connection ended after {self._read:,} of {self._length:,} bytes",
+                f"{masked_address(self._address)!r}: the connection ended after {self._read:,} of "
+                f"{self._length:,} bytes",
                 help="try again",
             )
         buffer[: len(data)] = data
@@ -197,13 +201,13 @@ class _Guarded(io.RawIOBase):
 
 def _unreachable(address: str, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
-        return DataError(f"no data at {masked(address)!r}", help="check the bucket and the path")
+        return DataError(f"no data at {masked_address(address)!r}", help="check the bucket and the path")
     reason = str(getattr(error, "reason", None) or error).strip() or type(error).__name__
     reason = " ".join(reason.splitlines()[0].split())
     help = "check the address and the network"
     if isinstance(error, PermissionError) or "credential" in f"{type(error).__name__} {reason}".lower():
         help = _CREDENTIALS.get(scheme_of(address), "check the rights to read it")
-    return DataError(f"{masked(address)!r} cannot be read: {masked(reason)}", help=help)
+    return DataError(f"{masked_address(address)!r} cannot be read: {masked_address(reason)}", help=help)
 
 
 _CREDENTIALS = {

@@ -11,12 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from core.data.addresses import is_address, masked
+from core.data.addresses import is_address
 from core.data.files import READERS, SUFFIXES, SourceRow, display, kind_of, read_source, suffix_of
 from core.data.opened import SourceFile, local_file
 from core.data.splits import SPLIT_WORDS, Rows, parted, selected, split_in_name
 from core.errors import DataError
 from core.hub_access import from_cache_alone, hub_reachable
+from core.secrets import masked_address
 from core.types import DatasetPlan
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -42,7 +43,7 @@ def read_rows(dataset: DatasetPlan) -> Iterator[SourceRow]:
 
 def shown(path: str) -> str:
     """The path of a data set as messages show it: no passwords, and relative where it lies below the current folder."""
-    return masked(path) if is_address(path) else display(Path(path)) if Path(path).is_absolute() else path
+    return masked_address(path) if is_address(path) else display(Path(path)) if Path(path).is_absolute() else path
 
 
 def source_files(path: str, options: Mapping[str, Any]) -> list[SourceFile] | None:

@@ -20,7 +20,7 @@ from core.errors import RecipeError, UserError
 from core.hookspecs import hookimpl
 from core.host import load_host
 from core.recipe import Recipe, load_recipe
-from core.secrets import holds_a_mask, masked, masked_line, secrets_in, without_secrets
+from core.secrets import holds_a_mask, masked, masked_address, masked_line, secrets_in, without_secrets
 from core.testing.recipes import ALPACA_ROWS, write_tiny_recipe
 from tests.core.lock.conftest import tunesmith
 
@@ -207,3 +207,19 @@ def test_no_file_and_no_line_of_a_run_holds_one(server: str, tiny_model: Path, f
     again = tunesmith("run", "--locked", folder / "out" / "recipe.lock.yml", "--set", "output_dir=again")
     assert again.returncode == 2
     assert "'datasets.0.path' is a secret, which the lock does not hold" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("s3://key:pa%22ss#w(rd@bucket/a.jsonl", "s3://***@bucket/a.jsonl"),
+        ("https://data.org/a.jsonl?part=1&t=x", "https://data.org/a.jsonl?part=***&t=***"),
+        ("https://data.org/a.jsonl?x", "https://data.org/a.jsonl?x=***"),
+        ("abfss://rows@account.dfs.core.windows.net/a.jsonl", "abfss://rows@account.dfs.core.windows.net/a.jsonl"),
+        (f"https://data.org/hf_{'a' * 34}/a.jsonl", "https://data.org/***/a.jsonl"),
+        ("org/data?x=1", "org/data?x=1"),
+    ],
+)
+def test_an_address_shows_no_password_and_nothing_that_it_asks_with(address: str, shown: str) -> None:
+    assert masked_address(address) == shown
+    assert masked_address(shown) == shown

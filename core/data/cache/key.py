@@ -94,12 +94,13 @@ def _described(dataset: DatasetPlan) -> dict[str, Any]:
 
 def _untold(value: Any) -> Any:
     """A value without the passwords and tokens of addresses, which would be kept with what was prepared."""
-    from core.data.addresses import is_address, masked
+    from core.data.addresses import is_address
+    from core.secrets import masked_address
 
     if isinstance(value, list):
         return [_untold(entry) for entry in value]
-    if isinstance(value, str) and is_address(value) and masked(value) != value:
-        return f"{masked(value)} {text_hash(value)[:12]}"
+    if isinstance(value, str) and is_address(value) and masked_address(value) != value:
+        return f"{masked_address(value)} {text_hash(value)[:12]}"
     return value
 
 
