@@ -43,6 +43,11 @@ def _apply(values: dict[str, Any], positions: Positions, text: str, number: int)
         name = name.strip()
         help = f"write {name}=null to unset it, {name}='' for an empty text"
         raise RecipeError([Problem(f"{text.strip()!r} has no value", position=key_place, help=help)])
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        help = "write it in UTF-8; a terminal or script in another encoding sends other bytes"
+        raise RecipeError([Problem(f"{text!r} is not UTF-8", position=key_place, help=help)]) from None
     path: KeyPath = tuple(int(part) if part.isascii() and part.isdigit() else part for part in name.strip().split("."))
     try:
         tree = read_tree(given, COMMAND_LINE)

@@ -187,7 +187,7 @@ def _rule_problems(
         yield Problem("'confidence' has no effect here", key=(*place, "confidence"), severity="warning", help=help)
     if len(bounds) == 2 and rules["at_least"] > rules["at_most"]:
         message = f"at_most is {rules['at_most']}, below at_least {rules['at_least']}: nothing can pass"
-        yield Problem(message, key=(*place, "at_most"), at="value")
+        yield Problem(message, key=(*place, "at_most"), at="value", help="raise at_most, or keep one of the two")
     gain = rules.get("min_gain") or {}
     figures = [(key, rules[key], 0.0) for key in bounds] + ([("min_gain", gain["by"], -1.0)] if gain else [])
     for key, value, lowest in figures:

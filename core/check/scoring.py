@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from core.check.columns import columns_of
+from core.check.names import did_you_mean
 from core.errors import Problem
 from core.recipe import Recipe
 
@@ -18,6 +20,7 @@ def scoring_problems(recipe: Recipe) -> Iterator[Problem]:
     price = settings.get("price")
     if price:
         yield from _price_problems(price)
+        yield from _unpriced_columns(price.get("columns") or {}, settings.get("compare") or [])
         if settings.get("stop_settled"):
             yield Problem(
                 "price and stop_settled do not go together: prices count whole answers, stop_settled cuts them short",
@@ -32,6 +35,15 @@ def scoring_problems(recipe: Recipe) -> Iterator[Problem]:
             help="pip install 'tunesmith[lm-eval]'",
             blocks_run=True,
         )
+
+
+def _unpriced_columns(prices: Mapping[str, Any], entries: Sequence[Any]) -> Iterator[Problem]:
+    """Prices of columns that are not compared."""
+    columns = [column.name for column in columns_of(entries)]
+    for name in prices:
+        if name not in columns:
+            help = did_you_mean(name, columns) or f"the columns of evaluation.compare are: {', '.join(columns)}"
+            yield Problem(f"no column {name!r} is compared", key=("evaluation", "price", "columns", name), help=help)
 
 
 def _price_problems(price: Mapping[str, Any]) -> Iterator[Problem]:

@@ -72,6 +72,9 @@ def problems_of(error: Any, path: KeyPath, known: Mapping[str, Any]) -> Iterator
         case "minLength" | "minItems" | "minProperties" if not value:
             kind = "empty" if value == "" else "an empty list" if value == [] else "an empty map"
             yield _problem(f"{name!r} is {kind}", path, told)
+        case "minItems" | "minLength":
+            what = "entries" if error.validator == "minItems" else "characters"
+            yield _problem(f"{name!r} has {len(value)}, expected at least {limit} {what}", path, told)
         case "pattern":
             kinds = [kind for kind in _types(schema) if kind != "string"]
             word = limit.strip("^$")

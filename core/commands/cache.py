@@ -46,6 +46,8 @@ def execute(args: argparse.Namespace) -> int:
 
     root = prepared_folder(args.path)
     kept = [*_prepared(root), *(_converted(cache_folder() / "gguf") if args.path is None else ())]
+    if args.older_than is not None and not args.older_than >= 0:
+        raise UserError(f"--older-than {args.older_than:g} is no number of days", help="write 0 or more")
     chosen = _chosen(kept, args.names, args.older_than)
     if args.clear:
         return _clear(chosen, root)

@@ -107,6 +107,8 @@ def plan_of(args: argparse.Namespace) -> tuple[Plan, list[Problem]]:
             # versions that differ may be why the recipe is refused
             drifted = [problem for problem in software_drift(lock) if problem.severity == "error"]
             raise RecipeError([*error.problems, *drifted], error.recipe) from error
+    if args.allow_drift:
+        raise UserError("--allow-drift has no effect without --locked", help="add --locked, or leave it out")
     if args.recipe.name.endswith(LOCK_SUFFIX):
         raise UserError(f"{str(args.recipe)!r} is the lock of a run", help="add --locked to run it again")
     return _plan(load_recipe(args.recipe, args.overrides), load_host(), args, None)

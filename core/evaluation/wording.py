@@ -30,7 +30,7 @@ def say_verdict(
     opening = {
         "better": "Fine-tuning is worth it",
         "worse": "Fine-tuning made it worse",
-        "not_shown": f"Not shown with {chosen['n']} items that fine-tuning helps",
+        "not_shown": f"Not shown with {chosen['n']} item{'s' * (chosen['n'] != 1)} that fine-tuning helps",
     }[chosen["outcome"]]
     start = "base" if "base" in columns else best
     tuned = columns[TUNED].metrics[metric.name]

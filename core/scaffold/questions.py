@@ -67,7 +67,8 @@ def answer(
         if value is None:
             value = question.propose(answers)
         if value is None:
-            refusals.append(UserError(f"{question.flag} is missing: nothing can be proposed", help="give it"))
+            if not refusals:  # else what it would be proposed from is what is wrong
+                refusals.append(UserError(f"{question.flag} is missing: nothing can be proposed", help="give it"))
             continue
         answers[question.name] = value
         try:

@@ -184,7 +184,42 @@ def _check_schema(schema: Any, key: KeyPath, folder: Path) -> list[Problem]:
         help = "json-schema.org describes what each keyword takes"
         message = f"{named}not a valid JSON Schema: {error.message} (at {where})"
         return [Problem(message, key=inside, at="value", help=help)]
-    return []
+    return [
+        Problem(
+            f"{named}the $ref {reference!r} leads nowhere",
+            key=key,
+            at="value",
+            help="nothing is fetched: put what it refers to under $defs of the schema, and write #/$defs/...",
+        )
+        for reference in _lost_references(schema)
+    ]
+
+
+def _lost_references(schema: Any) -> list[str]:
+    """Every `$ref` of a valid schema that a validator could not follow; it fails only once it gets there."""
+    from jsonschema.validators import validator_for
+    from jsonschema_specifications import REGISTRY
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012, specification_with
+
+    if not isinstance(schema, dict):
+        return []
+    dialect = validator_for(schema).META_SCHEMA.get("$schema", "")
+    resource = specification_with(dialect, default=DRAFT202012).create_resource(schema)
+    lost: list[str] = []
+    seen: set[str] = set()
+    waiting = [(resource, REGISTRY.resolver_with_root(resource))]
+    while waiting:
+        here, resolver = waiting.pop()
+        reference = here.contents.get("$ref") if isinstance(here.contents, dict) else None
+        if isinstance(reference, str) and reference not in seen:
+            seen.add(reference)
+            try:
+                resolver.lookup(reference)
+            except Unresolvable:
+                lost.append(reference)
+        waiting += [(inner, resolver.in_subresource(inner)) for inner in here.subresources()]
+    return lost
 
 
 @hookimpl

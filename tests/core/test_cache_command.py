@@ -66,6 +66,13 @@ def test_clearing_what_is_old(root: Path, capsys: pytest.CaptureFixture[str]) ->
     assert listed(capsys) == ALL[1:]
 
 
+@pytest.mark.parametrize("days", ["-3", "nan"])
+def test_days_below_zero_clear_nothing(root: Path, days: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cache", "--clear", "--older-than", days]) == 2
+    assert f"--older-than {days} is no number of days" in capsys.readouterr().err
+    assert listed(capsys) != []
+
+
 def test_leavings_go_and_what_is_being_written_stays(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("dead", "alive"):
         (root / f".partial-{name}").mkdir()

@@ -305,3 +305,9 @@ def test_warnings_are_said_once(
     recipe = write_tiny_recipe(tmp_path, tiny_model, {"lora_r": 4, "adapter": None})
     assert main([str(recipe)]) == 0
     assert capsys.readouterr().err.count("warning: ") == 1
+
+
+def test_drift_is_allowed_of_a_lock_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.yml").write_text("base_model: x\n")
+    assert main(["run", str(tmp_path / "r.yml"), "--allow-drift", "recipe"]) == 2
+    assert capsys.readouterr().err.startswith("error: --allow-drift has no effect without --locked\nhelp: ")

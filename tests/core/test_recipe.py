@@ -155,6 +155,8 @@ def test_the_file_is_not_changed_by_an_override_of_a_shared_anchor(tmp_path: Pat
         ("datasets.first=x", "'datasets' is a list of 1, 'first' is no place in it"),
         ("base_model.path=x", "'base_model' is 'x', it has no 'path' in it"),
         ("a=[1", "not valid YAML: did not find expected ',' or ']'"),
+        ("a=\udcff", "'a=\\udcff' is not UTF-8"),
+        ("\udce9=1", "'\\udce9=1' is not UTF-8"),
         ("a=!!python/name:os.system", "the tag '!!python/name:os.system' is not allowed in a recipe"),
     ],
 )

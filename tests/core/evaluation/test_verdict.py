@@ -84,6 +84,12 @@ def test_too_few_items_show_nothing() -> None:
     assert result["outcome"] == "not_shown"
 
 
+@pytest.mark.parametrize(("items", "words"), [(1, "Not shown with 1 item that"), (4, "Not shown with 4 items that")])
+def test_one_item_is_one_item(items: int, words: str) -> None:
+    result = decide([make_column("base", accuracy=right(0, items)), make_column("tuned", accuracy=right(0, items))])
+    assert result["words"].startswith(words)
+
+
 def test_the_best_untuned_column_may_be_the_base() -> None:
     columns = [
         make_column("base", accuracy=right(20, 50)),

@@ -140,6 +140,13 @@ def test_everything_that_is_wrong_is_said_at_once(here: Path, capsys: pytest.Cap
     assert list(here.iterdir()) == []
 
 
+def test_what_rests_on_a_wrong_answer_is_not_asked_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "recipe", "--data", "nope.jsonl", "--yes"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: no such file: 'nope.jsonl'\nhelp: ")
+    assert "--type" not in shown
+
+
 def test_rows_that_fit_no_format_need_a_type(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(here / "rows.jsonl", {"a": 1, "b": 2})
     assert main(["new", "recipe", "--data", "rows.jsonl", "--yes"]) == 2

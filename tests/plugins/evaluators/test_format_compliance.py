@@ -70,15 +70,42 @@ def test_valid_options_are_no_problem(tmp_path: Path) -> None:
         ({"json_schema": "missing.json"}, "json_schema", "no JSON Schema can be read at 'missing.json'"),
         ({"json_schema": "broken.json"}, "json_schema", "'broken.json': not valid JSON"),
         ({"json_schema": {"type": "strin"}}, "json_schema.type", "not a valid JSON Schema: 'strin'"),
+        (
+            {"json_schema": {"$ref": "https://example.org/a.json"}},
+            "json_schema",
+            "the $ref 'https://example.org/a.json' leads",
+        ),
+        ({"json_schema": {"properties": {"a": {"$ref": "#/$defs/no"}}}}, "json_schema", "the $ref '#/$defs/no' leads"),
+        ({"json_schema": "lost.json"}, "json_schema", "'lost.json': the $ref 'other.json' leads nowhere"),
         ({}, "type", "not told which form"),
         ({"json": False}, "type", "not told which form"),
     ],
 )
 def test_what_is_wrong_is_found_at_check_time(tmp_path: Path, options: dict[str, Any], key: str, words: str) -> None:
     (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "lost.json").write_text('{"anyOf": [{"items": {"$ref": "other.json"}}, {"$ref": "other.json"}]}')
     (problem,) = problems(tmp_path, **options)
     assert words in problem.message
     assert problem.key == ("evaluation", "metrics", 1, *key.split("."))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"type": "object"}}},
+        {"properties": {"next": {"$ref": "#"}}},
+        {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "items": {"$ref": "#/definitions/a"},
+            "definitions": {"a": {}},
+        },
+        {"$id": "https://example.org/", "$defs": {"a": {"$id": "a", "$anchor": "x"}}, "items": {"$ref": "a#x"}},
+        {"enum": [{"$ref": "text, not a reference"}]},
+        {"$ref": "https://json-schema.org/draft/2020-12/schema"},
+    ],
+)
+def test_a_reference_that_leads_somewhere_is_no_problem(schema: dict[str, Any], tmp_path: Path) -> None:
+    assert problems(tmp_path, json_schema=schema) == []
 
 
 def test_a_schema_elsewhere_is_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
