@@ -310,6 +310,9 @@ def _recipe(draw: random.Random, forced: set[str], number: int) -> tuple[str, se
     lines |= _held_in_bits(adapter, draw)
     if "batch_size" in lines:
         lines["batch_size"] = f"batch_size: {16 * int(lines['micro_batch_size'].split()[1])}"
+    if "streaming" in lines:  # a stream has no length of its own, nor a part to hold back
+        lines |= {"max_steps": "max_steps: 1000", "val_set_size": "val_set_size: 0.0"}
+        lines["early_stopping_patience"] = "early_stopping_patience:"
     if adapter == "lora" and draw.random() < 0.2:
         lines["lora_target_parameters"] = "lora_target_parameters:\n  - experts.gate_up_proj\n  - experts.down_proj"
         lines["lora_dropout"] = "lora_dropout: 0"
