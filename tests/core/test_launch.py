@@ -120,7 +120,7 @@ def test_two_processes_say_what_is_wrong_once(bad_data: Path, tmp_path: Path) ->
 def test_an_interrupt_reaches_the_run_once_and_leaves_a_checkpoint(
     number: signal.Signals, tiny_model: Path, tmp_path: Path
 ) -> None:
-    recipe = write_tiny_recipe(tmp_path, tiny_model, {"max_steps": 100_000})
+    recipe = write_tiny_recipe(tmp_path, tiny_model, {"max_steps": 100_000, "save_strategy": "no"})
     process = subprocess.Popen(
         [*OURS, str(recipe)],
         cwd=tmp_path,

@@ -103,7 +103,8 @@ def test_two_processes_train_on_each_streamed_row_once(launch: Any, tmp_path: Pa
 def test_two_processes_resume_where_they_stopped(launch: Any) -> None:
     settings = {"adapter": "lora", "lora_dropout": 0.3, "micro_batch_size": 2, "num_epochs": 1}
     _, straight = finish(launch("straight", 2, **settings))
-    process = launch("resumed", 2, slow=0.3, logging_steps=1, **settings)
+    # so slow that the signal comes long before the last step, however busy the machine is
+    process = launch("resumed", 2, slow=3.0, logging_steps=1, **settings)
     wait_for_line(process, "step 2/7")
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does: the launcher and both ranks get it
     output, _ = finish(process, expected=None)
@@ -122,7 +123,7 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_both(launch: Any) -> None:
 
 
 def test_ctrl_c_ends_the_step_and_saves(launch: Any) -> None:
-    process = launch("one", 1, slow=0.1, logging_steps=1, num_epochs=20)
+    process = launch("one", 1, slow=0.1, logging_steps=1, num_epochs=500)
     wait_for_line(process, "step 2/")
     process.send_signal(signal.SIGINT)
     output, _ = finish(process, expected=130)
