@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# the same examples in every run, so that a change is judged by itself; `--hypothesis-profile=search` looks for new ones
-settings.register_profile("steady", derandomize=True, database=None)
+# The same examples in every run, so that a change is judged by itself; `--hypothesis-profile=search` looks for new ones.
+# No example may be too slow: how long one takes says how busy the machine is.
+settings.register_profile(
+    "steady", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile("search")
 settings.load_profile("steady")
 
