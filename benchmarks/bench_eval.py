@@ -103,7 +103,7 @@ def prepared(folder: Path, items: int, new_tokens: int) -> Setting:
         questions=[text.rstrip() for text in texts],
         choices=[[space + answers[(index + step) % len(answers)] for step in range(CHOICES)] for index in range(items)],
         new_tokens=new_tokens,
-        batch=min(32, items),
+        batch=min(64, items),
         stops=make_decoding(plan, model, tokenizer).stop_ids,
     )
 

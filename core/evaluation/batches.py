@@ -16,7 +16,7 @@ from core.processes import gather_objects, rank, world_size
 Result = TypeVar("Result")
 # tokens (prompts and answers, padding included) and rows to begin with, by the kind of device
 TOKENS = {"cpu": 16_384}
-ROWS = {"cpu": 32}
+ROWS = {"cpu": 64}
 ON_ACCELERATOR = (131_072, 128)
 
 

@@ -39,6 +39,19 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             self.rooms = (self.rooms[0][indices], self.rooms[1][indices])
             self._show(end)
 
+    def part(self, first: int, end: int) -> RoomyLayer:
+        """The rows from `first` to before `end`, which write into this layer's own tensors."""
+        assert self.rooms is not None, "nothing is held yet"
+        part = RoomyLayer(self.length)
+        part.dtype, part.device, part.is_initialized = self.dtype, self.device, True
+        part.rooms = (self.rooms[0][first:end], self.rooms[1][first:end])
+        part._show(self.get_seq_length())
+        return part
+
+    def grow(self, length: int) -> None:
+        """Take what parts have written up to `length` tokens as held."""
+        self._show(length)
+
     def _show(self, end: int) -> tuple[torch.Tensor, torch.Tensor]:
         assert self.rooms is not None
         shown = self.rooms[0][..., :end, :], self.rooms[1][..., :end, :]
@@ -46,7 +59,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return shown
 
     def _room_like(self, states: torch.Tensor) -> torch.Tensor:
-        return states.new_empty((*states.shape[:-2], self.length, states.shape[-1]))
+        # no garbage where a row has no token: a NaN would get past the mask
+        return states.new_zeros((*states.shape[:-2], self.length, states.shape[-1]))
 
 
 def full_attention(config: Any) -> bool:
@@ -72,3 +86,17 @@ def roomy_cache(config: Any, rows: int, length: int, prefix: DynamicCache | None
         for layer, kept in zip(layers, prefix.layers, strict=True):
             layer.update(kept.keys.expand(rows, -1, -1, -1), kept.values.expand(rows, -1, -1, -1))
     return cache
+
+
+def part_of(cache: DynamicCache, config: Any, first: int, end: int) -> DynamicCache:
+    """Some rows of a cache of `roomy_cache` that holds a prefix, as a cache that writes into the same tensors."""
+    part = DynamicCache(config=config)
+    part.layers = [layer.part(first, end) for layer in cache.layers if isinstance(layer, RoomyLayer)]
+    return part
+
+
+def grow(cache: DynamicCache, length: int) -> None:
+    """Take the first `length` tokens of a cache of `roomy_cache` as held: what its parts have written."""
+    for layer in cache.layers:
+        if isinstance(layer, RoomyLayer):
+            layer.grow(length)

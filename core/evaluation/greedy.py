@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from core.types import Module
 
 
+# tokens of padding that one more call of the model has to spare, by the kind of device
+PADDING = {"cpu": 96}
+PADDING_ON_ACCELERATOR = 4096
+KEPT = 0.75  # of the rows: once no more than these are still running, the others leave the batch
+
+
 @dataclass(frozen=True)
 class Decoder:
     """A model and what its forward understands, looked up once.
@@ -124,34 +130,25 @@ def greedy(
     """The most likely next token, again and again, for each of `rows` (token ids after the prefix, none of them empty).
 
     Returns the new tokens of each row, the stopping token included where there is one. Rows are padded on the left;
-    with a prefix the padding stands between the prefix and the row, masked out and not counted in the positions.
+    with a prefix the padding stands around the row, masked out and not counted in the positions.
     watch: told the number of a row and its new tokens after each of them; where it gives True, the row ends.
     """
     import torch
 
-    device, start = decoder.device, len(prefix.ids) if prefix else 0
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for index, row in enumerate(rows):
-        ids[index, width - len(row) :] = torch.tensor(row)
-        mask[index, width - len(row) :] = 1
-    positions = (start + mask.cumsum(-1) - 1).clamp(min=0).to(device)
-    mask = torch.cat([torch.ones((len(rows), start), dtype=torch.long), mask], dim=1).to(device)
-    ids = ids.to(device)
-    cache = _new_cache(decoder, len(rows), start + width + max_new_tokens, prefix)
-
+    device = decoder.device
+    logits, mask, positions, ids, cache = _begun(decoder, rows, pad_id, max_new_tokens, prefix)
+    if bool(logits.isnan().any()):
+        raise UserError(
+            "the model computes NaN instead of probabilities",
+            help="try another precision (bf16 instead of fp16, or full precision), or check the weights",
+        )
     produced: list[list[int]] = [[] for _ in rows]
     active = list(range(len(rows)))  # the rows still in the batch, in its order
     running = [True] * len(rows)
     with torch.no_grad():
         for step in range(max_new_tokens):
-            logits = _forward(decoder, ids, mask, positions, cache)
-            if step == 0 and bool(logits.isnan().any()):
-                raise UserError(
-                    "the model computes NaN instead of probabilities",
-                    help="try another precision (bf16 instead of fp16, or full precision), or check the weights",
-                )
+            if step:
+                logits = _forward(decoder, ids, mask, positions, cache)
             tokens = logits.argmax(-1)
             for number, token in zip(active, tokens.tolist(), strict=True):
                 if running[number]:
@@ -162,7 +159,7 @@ def greedy(
                 break
             ids_next = tokens[:, None]
             keep = [slot for slot, number in enumerate(active) if running[number]]
-            if keep and 2 * len(keep) <= len(active):
+            if keep and len(keep) <= KEPT * len(active):
                 kept = torch.tensor(keep, device=device)
                 ids_next, mask, positions, ids = ids_next[kept], mask[kept], positions[kept], ids[kept]
                 if decoder.cached:
@@ -175,6 +172,72 @@ def greedy(
                 ids = torch.cat([ids, ids_next], dim=1)
                 positions = torch.cat([positions, positions[:, -1:] + 1], dim=1)
     return produced
+
+
+def _begun(
+    decoder: Decoder, rows: Sequence[Sequence[int]], pad_id: int, max_new_tokens: int, prefix: Prefix | None
+) -> tuple[Any, Any, Any, Any, Any]:
+    """The prompts computed: logits of each row's last token, mask, positions, ids and cache.
+
+    With a prefix, rows of like length are computed together, so that little is spent on padding; the cache holds a
+    group's rows right after the prefix, and what is left up to the longest row is masked out.
+    """
+    import torch
+
+    start, width = len(prefix.ids) if prefix else 0, max(len(row) for row in rows)
+    cache = _new_cache(decoder, len(rows), start + width + max_new_tokens, prefix)
+    mask = torch.zeros((len(rows), start + width), dtype=torch.long, device=decoder.device)
+    last = torch.zeros((len(rows), 1), dtype=torch.long, device=decoder.device)
+    least = PADDING.get(decoder.device.type, PADDING_ON_ACCELERATOR)
+    # spread weights: all ranks call the model equally often
+    groups = _groups([len(row) for row in rows], least) if prefix and not decoder.synced else [(0, len(rows))]
+    if len(groups) == 1:
+        ids, own, positions = (part.to(decoder.device) for part in _padded(rows, pad_id, start))
+        mask[:, :start], mask[:, start:] = 1, own
+        with torch.no_grad():
+            return _forward(decoder, ids, mask, positions, cache), mask, positions, ids, cache
+    from core.evaluation.cache import grow, part_of
+
+    found = []
+    for first, end in groups:
+        ids, own, positions = (part.to(decoder.device) for part in _padded(rows[first:end], pad_id, start))
+        held = start + ids.shape[1]
+        mask[first:end, :start], mask[first:end, start:held] = 1, own
+        last[first:end] = positions[:, -1:]
+        part = part_of(cache, decoder.config, first, end)
+        with torch.no_grad():
+            found.append(_forward(decoder, ids, mask[first:end, :held], positions, part))
+    grow(cache, start + width)
+    return torch.cat(found), mask, last, last, cache
+
+
+def _padded(rows: Sequence[Sequence[int]], pad_id: int, start: int) -> tuple[Any, Any, Any]:
+    """Ids, mask and positions of rows padded on the left, [rows, longest], the first token at position `start`."""
+    import torch
+
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, width - len(row) :] = torch.tensor(row)
+        mask[index, width - len(row) :] = 1
+    return ids, mask, (start + mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def _groups(lengths: Sequence[int], least: int) -> list[tuple[int, int]]:
+    """Runs (first, end) of rows to be padded to the same length: cut in two, again and again, wherever that spares at
+    least `least` tokens of padding."""
+
+    def cut(first: int, end: int) -> list[tuple[int, int]]:
+        whole = (end - first) * max(lengths[first:end])
+        spared = {
+            at: whole - (at - first) * max(lengths[first:at]) - (end - at) * max(lengths[at:end])
+            for at in range(first + 1, end)
+        }
+        at = max(spared, key=lambda at: spared[at], default=first)
+        return [*cut(first, at), *cut(at, end)] if spared and spared[at] >= least else [(first, end)]
+
+    return cut(0, len(lengths))
 
 
 def _forward(decoder: Decoder, ids: Any, mask: Any, positions: Any, cache: Any) -> Any:

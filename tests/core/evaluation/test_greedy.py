@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, MambaConfig, MistralConfig, MptConfig, Qwen3Config
 
 from core.errors import UserError
+from core.evaluation import greedy as module
 from core.evaluation.greedy import greedy, innermost, is_sharded, make_decoder, share_prefix
 
 STOPS = frozenset(range(0, 300, 12))  # often enough that rows end at different steps
@@ -77,6 +78,28 @@ def test_a_batch_gives_what_generate_gives_one_by_one(name: str) -> None:
     assert greedy(decoder, [prefix + row for row in rows], **settings) == expected
     if decoder.shareable:
         assert greedy(decoder, rows, prefix=share_prefix(decoder, prefix), **settings) == expected
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gpt2"])
+def test_prompts_computed_in_groups_of_like_length_give_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(CONFIGS[name])
+    draw = random.Random(5)
+    prefix, _ = make_rows(5)
+    rows = [[draw.randrange(3, 300) for _ in range(length)] for length in (30, 29, 9, 8, 8, 3, 1)]
+    monkeypatch.setitem(module.PADDING, "cpu", 10)
+    assert len(module._groups([len(row) for row in rows], 10)) > 2
+    decoder = make_decoder(model)
+    shared = share_prefix(decoder, prefix)
+    answers = greedy(decoder, rows, prefix=shared, stop_ids=STOPS, pad_id=0, max_new_tokens=16)
+    assert answers == one_by_one(model, [prefix + row for row in rows])
+    assert shared.cache.get_seq_length() == len(prefix)
+
+
+def test_rows_are_cut_into_groups_where_that_spares_padding() -> None:
+    assert module._groups([9, 9, 9, 2, 2], 10) == [(0, 3), (3, 5)]
+    assert module._groups([9, 9, 9, 2, 2], 15) == [(0, 5)]
+    assert module._groups([40, 20, 20, 1, 1, 1], 20) == [(0, 1), (1, 3), (3, 6)]
+    assert module._groups([5], 1) == [(0, 1)]
 
 
 def test_which_models_can_share_a_prefix() -> None:
