@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -168,13 +168,17 @@ def size(count: int) -> str:
 
 def cell(result: Mapping[str, Any] | None, unit: str) -> str:
     """A result with its interval, as it stands in a table."""
-    if result is None or result["value"] is None:
-        return MISSING
-    text = figure(result["value"], unit)
-    if result["interval"]:
-        low, high = (figure(bound, unit).removesuffix(" %").removesuffix(" s") for bound in result["interval"])
-        text += f" ({low}–{high})"
-    return text
+    return MISSING if result is None else with_interval(result["value"], result["interval"], unit)
+
+
+def with_interval(value: float | None, interval: Sequence[float | None] | None, unit: str) -> str:
+    """A figure with its 95 % interval in brackets, where there is one."""
+    text = figure(value, unit)
+    if value is None or not interval or None in interval:
+        return text
+    low, high = (figure(bound, unit).removesuffix(" %").removesuffix(" s") for bound in interval)
+    # a dash before a minus could not be read
+    return f"{text} ({low} to {high})" if high.startswith("-") or low.startswith("-") else f"{text} ({low}–{high})"
 
 
 def _metric_label(metric: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.report.chart import histograms, line_chart
-from core.report.figures import MISSING, column_label, duration, figure, percent, size
+from core.report.figures import MISSING, column_label, duration, figure, percent, size, with_interval
 
 SHOWN_PLACES = 5
 
@@ -154,15 +154,6 @@ def memory(values: Mapping[str, Any]) -> list[list[str]]:
     if about.get("predicted_seconds"):
         rows.append(["training", duration(about["predicted_seconds"]), duration(values["train"]["seconds"])])
     return rows
-
-
-def with_interval(value: float | None, interval: Sequence[float | None] | None, unit: str) -> str:
-    """A figure with its 95 % interval in brackets, where there is one."""
-    text = figure(value, unit)
-    if value is None or not interval or None in interval:
-        return text
-    low, high = (figure(bound, unit).removesuffix(" %").removesuffix(" s") for bound in interval)
-    return f"{text} ({low}–{high})" if not low.startswith("-") else f"{text} ({low} to {high})"
 
 
 def _logged(values: Mapping[str, Any], key: str) -> list[tuple[float, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.report.figures import MISSING, cell, column_label, figure, percent
+from core.report.figures import MISSING, cell, column_label, figure, with_interval
 
 OUTCOMES = {"better": "better", "worse": "worse", "not_shown": "not shown"}
 LOST = {"not_shown": "no loss shown", "within": "loss shown, within max_drop", "shown": "loss shown"}
@@ -42,10 +42,7 @@ def forgetting_table(values: Mapping[str, Any]) -> list[list[str]]:
     rows = [["general abilities", "base", "fine-tuned", "drop", ""]]
     for part in forgetting["parts"]:
         unit = "share" if part["unit"] == "share" else ""
-        drop = MISSING if part["drop"] is None else percent(part["drop"])
-        if part["interval"]:
-            low, high = (percent(bound).removesuffix(" %") for bound in part["interval"])
-            drop += f" ({low}–{high})"
+        drop = with_interval(part["drop"], part["interval"], "share")
         label = f"{part['label']} ({part['n']})"
         rows.append([label, figure(part["base"], unit), figure(part["tuned"], unit), drop, LOST[part["outcome"]]])
     return rows

@@ -4,7 +4,16 @@ from typing import Any
 
 import pytest
 
-from core.report.figures import comparison_header, comparison_rows, duration, notes, percent, run_rows, size
+from core.report.figures import (
+    comparison_header,
+    comparison_rows,
+    duration,
+    notes,
+    percent,
+    run_rows,
+    size,
+    with_interval,
+)
 
 
 def test_the_comparison_has_a_row_per_metric_and_a_cell_per_column(values: dict[str, Any]) -> None:
@@ -60,3 +69,17 @@ def test_the_notes_say_what_was_timed_and_which_weights_answered(values: dict[st
 def test_per_cent_and_sizes() -> None:
     assert [percent(0), percent(1), percent(0.125), percent(0.1)] == ["0 %", "100 %", "12.5 %", "10 %"]
     assert size(5 * 2**20) == "5 MiB"
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "unit", "text"),
+    [
+        (0.25, [0.1, 0.9], "share", "25 % (10–90)"),
+        (-0.25, [-0.4, -0.1], "share", "-25 % (-40 to -10)"),
+        (1.5, (1.0, 2.0), "seconds", "1.50 s (1.00–2.00)"),
+        (0.25, [0.1, None], "share", "25 %"),
+        (None, [0.1, 0.9], "share", "–"),
+    ],
+)
+def test_a_figure_with_its_interval(value: float | None, interval: Any, unit: str, text: str) -> None:
+    assert with_interval(value, interval, unit) == text

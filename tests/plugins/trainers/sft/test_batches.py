@@ -60,7 +60,7 @@ def test_epochs_differ_repeat_and_follow_the_seed() -> None:
     assert first.order(0) == first.order(0)
     assert first.order(0) != first.order(1)
     assert first.order(0) != plan(50, 4, 1, 1, seed=2).order(0)
-    assert plan(50, 4, 1, 1, shuffle=False).order(5) == list(range(50))
+    assert list(plan(50, 4, 1, 1, shuffle=False).order(5)) == list(range(50))
 
 
 def test_rows_of_step_counts_over_epochs_and_looks_into_bins() -> None:
