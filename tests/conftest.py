@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The same examples in every run, so that a change is judged by itself; `--hypothesis-profile=search` looks for new ones.
-# No example may be too slow: how long one takes says how busy the machine is.
+# The same examples in every run, so that a change is judged by itself; `--hypothesis-profile=search` looks for new
+# ones. None is refused for being slow: how long one takes says how busy the machine is.
 settings.register_profile(
     "steady", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
