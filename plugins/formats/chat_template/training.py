@@ -41,6 +41,8 @@ UNSAID = Training()
 
 def read_training(message: Mapping[str, Any], number: int, content: str, options: Mapping[str, Any]) -> Training:
     """What the properties that the options name say. Raises `RowError` (message numbers count from 1)."""
+    if not options.get("message_field_training") and not options.get("message_field_training_detail"):
+        return UNSAID
     flag = ranges = None
     if field := options.get("message_field_training"):
         flag = message.get(field)

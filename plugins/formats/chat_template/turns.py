@@ -14,6 +14,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from core import RowError, UserError
+from plugins.formats.chat_template.ends import Ends, ends_of
+from plugins.formats.chat_template.plain import is_plain
 from plugins.formats.chat_template.tools import CALLS
 
 if TYPE_CHECKING:
@@ -63,22 +65,30 @@ def find_turns(
     Raises `RowError` where the template refuses the conversation, or its text cannot be told apart into turns.
     """
     render = _renderer(template, tokenizer, tools)
+    simple = not tools and all(message.keys() == {"role", "content"} for message in messages)
+    roles = tuple([message["role"] for message in messages])
+    known = _plain_skeleton(tokenizer, template, roles, eot_tokens) if simple else None
+    if known is not None:
+        (turns, tail), trims = known
+        contents = [trim(message["content"]) for trim, message in zip(trims, messages, strict=True)]
+        return _filled(turns, contents), tail
     full = render(messages)
     if any(message.get(CALLS) for message in messages):
-        return _find_one_by_one(messages, full, render, _ends(tokenizer, eot_tokens))
-    if not tools and all(message.keys() == {"role", "content"} for message in messages):
-        skeleton = _common_skeleton(tokenizer, template, tuple(message["role"] for message in messages), eot_tokens)
+        return _find_one_by_one(messages, full, render, ends_of(tokenizer, eot_tokens))
+    if simple:
+        skeleton = _common_skeleton(tokenizer, template, roles, eot_tokens)
     else:
-        skeleton = _skeleton(messages, render, _ends(tokenizer, eot_tokens))
+        skeleton = _skeleton(messages, render, ends_of(tokenizer, eot_tokens))
     if skeleton is not None:
         contents = _fit(skeleton, [message["content"] for message in messages], full)
         if contents is not None:
-            filled = [
-                Turn(turn.header, turn.lead, content, turn.end, turn.note)
-                for turn, content in zip(skeleton[0], contents, strict=True)
-            ]
-            return filled, skeleton[1]
-    return _find_one_by_one(messages, full, render, _ends(tokenizer, eot_tokens))
+            return _filled(skeleton[0], contents), skeleton[1]
+    return _find_one_by_one(messages, full, render, ends_of(tokenizer, eot_tokens))
+
+
+def _filled(turns: Sequence[Turn], contents: Sequence[str]) -> list[Turn]:
+    pairs = zip(turns, contents, strict=True)
+    return [Turn(turn.header, turn.lead, content, turn.end, turn.note) for turn, content in pairs]
 
 
 def _renderer(
@@ -117,7 +127,31 @@ def _common_skeleton(
 ) -> tuple[list[Turn], str] | None:
     """The skeleton of all conversations whose messages have these roles, and nothing besides a content."""
     messages = [{"role": role, "content": ""} for role in roles]
-    return _skeleton(messages, _renderer(template, tokenizer), _ends(tokenizer, eot_tokens))
+    return _skeleton(messages, _renderer(template, tokenizer), ends_of(tokenizer, eot_tokens))
+
+
+@lru_cache(maxsize=4096)
+def _plain_skeleton(
+    tokenizer: PreTrainedTokenizerBase, template: str, roles: tuple[str, ...], eot_tokens: tuple[str, ...]
+) -> tuple[tuple[list[Turn], str], list[Callable[[str], str]]] | None:
+    """The skeleton of all conversations of these roles, and what becomes of each content, where the template leaves no
+    doubt about it (see `plain`): such conversations are not rendered one by one."""
+    from transformers import PreTrainedTokenizerBase
+
+    if not is_plain(template) or type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
+        return None
+    skeleton = _common_skeleton(tokenizer, template, roles, eot_tokens)
+    if skeleton is None:
+        return None
+    spaced = [f" \n\t{_mark(index)}\n " for index in range(len(roles))]
+    messages = [{"role": role, "content": content} for role, content in zip(roles, spaced, strict=True)]
+    text = _renderer(template, tokenizer)(messages)
+    found = _fit(skeleton, spaced, text)
+    if found is None or any(text.count(_mark(index)) != 1 for index in range(len(roles))):
+        return None
+    # one of them fits, or nothing would have been found
+    trims = [next(trim for trim in TRIMS if trim(given) == made) for given, made in zip(spaced, found, strict=True)]
+    return skeleton, trims
 
 
 def _skeleton(messages: Sequence[Message], render: Render, ends: Ends) -> tuple[list[Turn], str] | None:
@@ -263,38 +297,3 @@ def _span_of_calls(
     stop = len(shorter.rstrip())
     token = next((token for token in (*ends.known, *ends.special) if full.endswith(token, 0, stop)), "")
     return len(prompt), stop - len(token), prompt
-
-
-@dataclass(frozen=True)
-class Ends:
-    """The tokens that may end a turn. known: those that are said to; special: any other special token."""
-
-    known: tuple[str, ...]
-    special: tuple[str, ...]
-
-    def find(self, text: str) -> str | None:
-        """The beginning of `text`, which follows a content, to the end of its end-of-turn token; None without one.
-
-        Another known token right after it, such as an end of text after an end of turn, is part of it.
-        """
-        places = [(text.find(token), token) for token in self.known if token in text]
-        if places:
-            place, token = min(places)
-            return self._with_next(text, place + len(token), token)
-        stripped = text.lstrip()
-        for token in self.special:
-            if stripped.startswith(token):
-                return self._with_next(text, len(text) - len(stripped) + len(token), token)
-        return None
-
-    def _with_next(self, text: str, stop: int, found: str) -> str:
-        rest = text[stop:].lstrip()
-        following = next((token for token in self.known if token != found and rest.startswith(token)), "")
-        return text[: len(text) - len(rest) + len(following)] if following else text[:stop]
-
-
-def _ends(tokenizer: Any, eot_tokens: tuple[str, ...]) -> Ends:
-    known = tuple(token for token in (*eot_tokens, tokenizer.eos_token) if token)
-    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    special = sorted({*added, *map(str, tokenizer.all_special_tokens)} - {tokenizer.bos_token}, key=len, reverse=True)
-    return Ends(known, tuple(special))
