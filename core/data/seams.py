@@ -7,6 +7,7 @@ and for all other vocabularies, the tokenizer's offsets are asked.
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
@@ -34,17 +35,25 @@ def find_seams(
 ) -> list[list[Seam]]:
     """The seams of each text at its `places` (characters from its start, rising)."""
     known = byte_lengths(tokenizer)
-    found = by_bytes(texts, ids, places, *known) if known is not None else [None] * len(texts)
+    if known is None:
+        asked = zip(encodings, texts, places, strict=True)
+        return [_asked(encoding, text, wanted, tokenizer) for encoding, text, wanted in asked]
     return [
-        seams if seams is not None else [_asked(encoding, text, place, tokenizer) for place in wanted]
-        for seams, encoding, text, wanted in zip(found, encodings, texts, places, strict=True)
+        seams if seams is not None else _asked(_with_offsets(text, tokenizer), text, wanted, tokenizer)
+        for seams, text, wanted in zip(by_bytes(texts, ids, places, *known), texts, places, strict=True)
     ]
 
 
-def _asked(encoding: Any, text: str, place: int, tokenizer: Tokenizer) -> Seam:
+def _with_offsets(text: str, tokenizer: Tokenizer) -> Any:
+    """The encoding of a text whose bytes do not tell the places; many are encoded without offsets first."""
+    backend: Any = tokenizer.backend_tokenizer
+    return backend.encode(text, add_special_tokens=False)
+
+
+def _asked(encoding: Any, text: str, places: Sequence[int], tokenizer: Tokenizer) -> list[Seam]:
     if isinstance(encoding, list):
-        return by_prefix(text, tokenizer, encoding, place)
-    return by_offsets(encoding, len(text), place)
+        return [by_prefix(text, tokenizer, encoding, place) for place in places]
+    return [by_offsets(encoding, len(text), place) for place in places]
 
 
 def by_bytes(
@@ -100,14 +109,12 @@ def byte_lengths(tokenizer: Tokenizer) -> tuple[Ints, bool] | None:
 @lru_cache(maxsize=4)
 def _byte_lengths(tokenizer: Tokenizer, size: int) -> tuple[Ints, bool] | None:
     """size: of the vocabulary, so that a tokenizer that has got new tokens is looked at anew."""
-    import json
-
     import numpy as np
 
     backend: Any = tokenizer.backend_tokenizer
-    settings = json.loads(backend.to_str())
-    normaliser = (settings.get("normalizer") or {"type": None})["type"]
-    if not _holds_byte_level(settings.get("pre_tokenizer")) or normaliser not in (None, "NFC"):
+    # asked part by part: the whole would spell out the vocabulary
+    normaliser = (_settings(backend.normalizer) or {"type": None})["type"]
+    if not _holds_byte_level(_settings(backend.pre_tokenizer)) or normaliser not in (None, "NFC"):
         return None
     vocabulary = backend.get_vocab(with_added_tokens=True)
     lengths = np.zeros(max(vocabulary.values()) + 1, dtype=np.int64)
@@ -116,6 +123,12 @@ def _byte_lengths(tokenizer: Tokenizer, size: int) -> tuple[Ints, bool] | None:
     for index, token in backend.get_added_tokens_decoder().items():
         lengths[index] = len(token.content.encode())
     return lengths, normaliser == "NFC"
+
+
+def _settings(part: Any) -> dict[str, Any] | None:
+    """How a part of a tokenizer is set, as its file has it."""
+    made: dict[str, Any] | None = None if part is None else json.loads(part.__getstate__())
+    return made
 
 
 def _holds_byte_level(pre_tokenizer: dict[str, Any] | None) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from core.data.seams import Seam, find_seams
+from core.data.seams import Seam, byte_lengths, find_seams
 from core.errors import RowError
 from core.types import Example, Segment
 
@@ -59,14 +59,15 @@ def texts_of(examples: Sequence[Example]) -> list[str]:
 
 def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> list[Any]:
     """The library's encodings of `texts`, on all cores, with Python's lock released; lists of ids for a tokenizer that
-    has none."""
+    has none. They come without offsets, which cost a seventh of the time, where places follow from bytes."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return [list(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
     # an earlier call of the tokenizer may have left these set
     backend.no_truncation()
     backend.no_padding()
-    return list(backend.encode_batch(list(texts), add_special_tokens=False))
+    encode = backend.encode_batch if byte_lengths(tokenizer) is None else backend.encode_batch_fast
+    return list(encode(list(texts), add_special_tokens=False))
 
 
 def label_examples(examples: Sequence[Example], encodings: Sequence[Any], tokenizer: Tokenizer) -> list[Arrays]:

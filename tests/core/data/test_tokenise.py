@@ -122,7 +122,9 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("split", [(0, 4), (1, 5), (2, 3), (5, 6), (3, 3), (4, 6)])
-def test_seams_by_bytes_are_those_of_the_offsets(tokenizer: Any, split: tuple[int, int]) -> None:
+def test_seams_by_bytes_are_those_of_the_offsets(
+    tokenizer: Any, split: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All pairs of texts, in one call, against the tokenizer's offsets, one character after the other."""
     from core.data import seams
 
@@ -133,15 +135,20 @@ def test_seams_by_bytes_are_those_of_the_offsets(tokenizer: Any, split: tuple[in
     known = seams.byte_lengths(tokenizer)
     assert known is not None
     by_bytes = seams.by_bytes(texts, ids, places, *known)
+    with_offsets = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+    assert [encoding.ids for encoding in with_offsets] == [encoding.ids for encoding in encodings]
     by_offsets = [
         [seams.by_offsets(encoding, len(text), place) for place in given]
-        for encoding, text, given in zip(encodings, texts, places, strict=True)
+        for encoding, text, given in zip(with_offsets, texts, places, strict=True)
     ]
     assert by_bytes == by_offsets
     composed = seams.by_bytes(texts, ids, places, known[0], True)
     assert [found is None for found in composed] == ["e\u0301" in text for text in texts]
     wrong = seams.by_bytes(texts, ids, places, known[0] * 2, False)
     assert all(found is None for found, text in zip(wrong, texts, strict=True) if text)
+    assert seams.find_seams(texts, encodings, ids, places, tokenizer) == by_offsets
+    # texts whose bytes do not tell are asked for, one by one
+    monkeypatch.setattr(seams, "byte_lengths", lambda tokenizer: (known[0] * 2, False))
     assert seams.find_seams(texts, encodings, ids, places, tokenizer) == by_offsets
 
 
