@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -22,8 +22,10 @@ CLAIM_FILE = ".running.json"
 
 
 @contextmanager
-def held_output_dir(plan: Plan) -> Iterator[None]:
+def held_output_dir(plan: Plan, *, look_again: Callable[[Plan], None] = refuse_existing_run) -> Iterator[None]:
     """Within: no other run of this machine, or of another that shares the folder, writes into `plan.output_dir`.
+
+    look_again: raises `UserError` where the folder is no longer as it was when it was chosen.
 
     Taken by the main process for all ranks. Raises `UserError` on every rank where another run holds the folder, where
     it finished one after this run was planned, or where the folder cannot be written.
@@ -38,7 +40,7 @@ def held_output_dir(plan: Plan) -> Iterator[None]:
             made = _missing(plan.output_dir)
             plan.output_dir.mkdir(parents=True, exist_ok=True)
             claim = _take(plan.output_dir)
-            refuse_existing_run(plan)  # one may have finished since the folder was looked at
+            look_again(plan)  # another run may have finished since the folder was looked at
         except UserError as error:
             failures.append((error.message, error.help))
         except OSError as error:

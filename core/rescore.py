@@ -101,7 +101,9 @@ def rescore(plan: Plan, target: Target, lock: Lock | None, *, fresh: bool = Fals
 
     fresh: ask every question anew; otherwise the answers that an earlier scoring of the same weights with the same
     prompts left are taken over.
+    Raises `UserError` where another process writes into the same folder, as `run` does.
     """
+    from core.claim import held_output_dir
     from core.data.chat_templates import adopt_chat_template
     from core.evaluation import AFTER, BEFORE, evaluate
     from core.evaluation.answerers import Tuned
@@ -113,19 +115,29 @@ def rescore(plan: Plan, target: Target, lock: Lock | None, *, fresh: bool = Fals
     from core.results import EvalReport
 
     start_processes(plan)
-    tokenizer = load_tokenizer(plan)
-    adopt_chat_template(plan, tokenizer)
-    _tell_drift(plan, lock, tokenizer)
-    data = _data(plan, tokenizer, target)
-    claim_output_dir(plan)
-    kinds = (*BEFORE, *AFTER)
-    saved = Tuned(target.kind, target.address)
-    at = _answers_folder(plan, target)
-    report = evaluate(plan, None, tokenizer, data, kinds, saved=saved, reuse=not fresh, keep_in=at)
-    repeats = score_again(plan, target.folder, tokenizer, data, report) if target.folder else ()
-    trained, known = _training(target)
-    scored = {"target": target.address, "kind": target.kind, "trained_here": known}
-    return write_report(plan, data, EvalReport(), trained, report, scored=scored, repeats=repeats)
+    with held_output_dir(plan, look_again=refuse_results):
+        tokenizer = load_tokenizer(plan)
+        adopt_chat_template(plan, tokenizer)
+        _tell_drift(plan, lock, tokenizer)
+        data = _data(plan, tokenizer, target)
+        claim_output_dir(plan)
+        kinds = (*BEFORE, *AFTER)
+        saved = Tuned(target.kind, target.address)
+        at = _answers_folder(plan, target)
+        report = evaluate(plan, None, tokenizer, data, kinds, saved=saved, reuse=not fresh, keep_in=at)
+        repeats = score_again(plan, target.folder, tokenizer, data, report) if target.folder else ()
+        trained, known = _training(target)
+        scored = {"target": target.address, "kind": target.kind, "trained_here": known}
+        return write_report(plan, data, EvalReport(), trained, report, scored=scored, repeats=repeats)
+
+
+def refuse_results(plan: Plan) -> None:
+    """Raise `UserError` where the output folder holds results: none are overwritten."""
+    if (plan.output_dir / "run.json").exists():
+        raise UserError(
+            f"{str(plan.output_dir)!r} holds results already, which are never overwritten",
+            help="name another folder with --output",
+        )
 
 
 def needs_training_rows(plan_columns: Sequence[Any], default_shots: int = 5) -> bool:

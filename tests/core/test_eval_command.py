@@ -14,11 +14,13 @@ from typing import Any
 import jsonschema
 import pytest
 
+from core.claim import CLAIM_FILE
 from core.cli import main
 from core.errors import UserError
-from core.rescore import find_target, output_for
+from core.rescore import find_target, output_for, refuse_results
 from core.schema_files import load_fragment
 from core.testing.recipes import write_tiny_recipe
+from tests.core.plans import make_test_plan
 
 HELD_OUT = [
     {"instruction": "Answer with yes or no.", "input": f"Is {n} even?", "output": "no" if n % 2 else "yes"}
@@ -258,6 +260,58 @@ def test_two_processes_end_with_the_code_of_the_gates(tmp_path: Path, tiny_model
     assert launched.returncode == 3, launched.stdout + launched.stderr
     assert "gate: accuracy: failed" in launched.stdout
     assert "Traceback" not in launched.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_finish_what_a_crash_stopped(run_dir: Path, tmp_path: Path) -> None:
+    alone = answers_of(run_dir)
+    # as a machine that went down during the tuned column leaves it
+    kept = next((run_dir / "answers").glob("tuned-*.jsonl"))
+    lines = kept.read_text().splitlines()
+    kept.write_text("\n".join([*lines[:5], '{"item": 3, "tok']))
+    for name in ("run.json", "predictions.jsonl", "report.html"):
+        (run_dir / name).unlink()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    environment |= {"TUNESMITH_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launch, "-m", "core", "eval", str(run_dir)],
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        start_new_session=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "tuned: 12 answers in" in done.stdout
+    assert "4 of them from an earlier attempt" in done.stdout
+    assert values_of(run_dir)["evaluation"]["tuned"]["accuracy"]["n"] == 12
+    texts = [[answer["text"] for answer in answers.values()] for answers in answers_of(run_dir)]
+    assert texts == [[answer["text"] for answer in answers.values()] for answers in alone]
+    assert not (run_dir / CLAIM_FILE).exists()
+
+
+def test_a_folder_that_another_process_writes_into_is_refused(run_dir: Path, capsys: Any) -> None:
+    held = run_dir / "evaluations" / "1"
+    code = (
+        "import sys; from pathlib import Path; from core.claim import _take; _take(Path(sys.argv[1]));"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    held.mkdir(parents=True)
+    command = [sys.executable, "-c", code, str(held)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "held\n"
+        assert main(["eval", str(run_dir)]) == 2
+        assert (
+            f"another run is writing into output_dir {str(held)!r}: process {owner.pid} on" in capsys.readouterr().err
+        )
+        owner.kill()
+    assert main(["eval", str(run_dir)]) == 0
+    assert sorted(entry.name for entry in held.parent.iterdir()) == ["1"]
+    with pytest.raises(UserError, match="holds results already"):
+        refuse_results(make_test_plan(run_dir, run_dir, output_dir=str(held)))
 
 
 @pytest.fixture
