@@ -7,7 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.packing import attention_mask, collate_bins, lay_out_rows, pack_step, register_segments, target_logits
+from core.packing import (
+    attention_mask,
+    block_attention,
+    collate_bins,
+    lay_out_rows,
+    pack_step,
+    register_segments,
+    target_logits,
+)
 from core.packing.segments import NAME, segments_of
 from tests.core.packing.double import StayDouble
 from tests.core.packing.packing_cases import gradients, largest_difference, make_model, plain_loss, ragged_rows
@@ -25,6 +33,38 @@ def packed_loss(model, rows, share):
     logits = target_logits(model, batch)
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return torch.nn.functional.cross_entropy(wide, batch["target_ids"])
+
+
+@pytest.fixture(params=["products", "flash kernel"])
+def way(request, monkeypatch):
+    """Blocks with few keys are attended to by plain products, those with many by the flash kernel."""
+    monkeypatch.setattr(block_attention, "SHORT", 10**6 if request.param == "products" else 0)
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral"])
+def test_both_ways_of_a_block_equal_the_padded_computation(kind, way):
+    model = make_model(kind, "sdpa", torch.float64)
+    rows = ragged_rows(5)
+    with StayDouble():
+        expected = plain_loss(model, rows)
+        expected_gradients = gradients(model, expected)
+        model.set_attn_implementation(register_segments())
+        loss = packed_loss(model, rows, share=True)
+        assert abs(loss - expected) <= 1e-9 * abs(expected)
+        assert largest_difference(gradients(model, loss), expected_gradients) <= 1e-9
+
+
+def test_attention_with_dropout_is_left_to_the_library():
+    model = make_model("llama", "sdpa", torch.float32)
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    model.set_attn_implementation(register_segments())
+    losses = []
+    for seed in (1, 2, 1):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            losses.append(float(packed_loss(model, ragged_rows(0), share=True)))
+    assert losses[0] == losses[2] != losses[1]
 
 
 @pytest.mark.parametrize("dtype", LIMITS)
