@@ -106,20 +106,18 @@ def new_checkpoint(folder: Path, *, alone: bool = False) -> Iterator[Path]:
     writing fails on any; nothing half-written stays then.
     """
     partial = folder.with_name(f".partial-{folder.name}")
-    failure: list[str] = []
-    try:
-        if alone or is_main():
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        if not alone:
-            barrier()
-        yield partial
-    except Exception as error:
-        if not _is_write_failure(error):
-            raise
-        failure.append(_reason(error))
     gathered = list if alone else gather_objects
+    failure = _made_anew(partial) if alone or is_main() else []
+    # where there is no folder, no rank may begin to write: the others would wait for it in vain
     failures = gathered(failure)
+    if not failures:
+        try:
+            yield partial
+        except Exception as error:
+            if not _is_write_failure(error):
+                raise
+            failure.append(_reason(error))
+        failures = gathered(failure)
     if not failures and (alone or is_main()):
         try:
             open_to_others(partial)
@@ -137,6 +135,16 @@ def new_checkpoint(folder: Path, *, alone: bool = False) -> Iterator[Path]:
         )
     if not alone:
         barrier()
+
+
+def _made_anew(partial: Path) -> list[str]:
+    """Make the folder, without what an attempt before left in it; what went wrong, if anything did."""
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        return [_reason(error)]
+    return []
 
 
 def _move_into_place(partial: Path, folder: Path) -> None:

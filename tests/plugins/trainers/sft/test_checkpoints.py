@@ -47,6 +47,19 @@ def test_nothing_to_resume_from(tmp_path: Path) -> None:
         find_checkpoint(tmp_path / "checkpoint-3", tmp_path, required=True)
 
 
+def test_no_rank_begins_to_write_where_the_main_one_has_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "is_main", lambda: False)
+    monkeypatch.setattr(checkpoints, "gather_objects", lambda own: ["no space left on device", *own])
+    with pytest.raises(UserError, match="cannot be written: no space left"), new_checkpoint(tmp_path / "checkpoint-1"):
+        pytest.fail("written")
+    monkeypatch.undo()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written: not a directory"), new_checkpoint(tmp_path / "file" / "c"):
+        pytest.fail("written")
+
+
 def test_a_checkpoint_appears_whole_and_replaces_an_older_one_of_its_name(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint-1"
     for text in ("old", "new"):
