@@ -179,7 +179,8 @@ def _implied(values: Mapping[str, Any], host: Host) -> dict[str, Any]:
     for key, schema in host.recipe_keys.items():
         if values.get(key) is True:
             implied |= schema.get("x-means", {})
-    total, micro = values.get("batch_size"), values.get("micro_batch_size", 1)
+    usual = host.recipe_keys.get("micro_batch_size", {}).get("default", 1)
+    total, micro = values.get("batch_size"), values.get("micro_batch_size", usual)
     if isinstance(total, int) and isinstance(micro, int) and micro > 0:
         implied["gradient_accumulation_steps"] = max(1, total // micro)
     return implied

@@ -235,6 +235,8 @@ def test_one_key_can_stand_for_another(host: Host, recipe: Any) -> None:
         resolve_defaults(recipe(START + "batch_size: 8\nmicro_batch_size: 2\n"), host)["gradient_accumulation_steps"]
         == 4
     )
+    # the micro batch that is taken where none is set
+    assert resolve_defaults(recipe(START + "batch_size: 16\n"), host)["gradient_accumulation_steps"] == 4
     flagged = resolve_defaults(recipe(START + "flash_attention: true\n"), host)
     assert flagged["attn_implementation"] == "flash_attention_2"
     assert resolve_defaults(recipe(START + "flash_attention: false\n"), host)["attn_implementation"] is None
