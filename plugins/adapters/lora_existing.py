@@ -18,6 +18,14 @@ SETTLED = {
     "peft_use_rslora": "use_rslora",
     "peft_use_dora": "use_dora",
 }
+# the same for what changes no scale: the adapter's own value holds, and it is said
+UNHEARD = {
+    "lora_dropout": "lora_dropout",
+    "lora_target_modules": "target_modules",
+    "lora_target_parameters": "target_parameters",
+    "lora_modules_to_save": "modules_to_save",
+    "peft_layers_to_transform": "layers_to_transform",
+}
 
 
 def load_existing(plan: Plan, model: PreTrainedModel) -> torch.nn.Module:
@@ -57,7 +65,16 @@ def load_existing(plan: Plan, model: PreTrainedModel) -> torch.nn.Module:
     with explained("lora_model_dir", folder), quiet():
         wrapped: torch.nn.Module = PeftModel.from_pretrained(model, folder, is_trainable=True)
     say(f"going on from the adapter in {folder} (rank {config.r}, alpha {config.lora_alpha})")
+    for key, field in UNHEARD.items():
+        asked, held = plan.recipe[key], getattr(config, field)
+        if key in plan.recipe and _plain(asked) != _plain(held):
+            say(f"warning: {key} has no effect: the adapter in lora_model_dir has {_plain(held) or 'none'}")
     return wrapped
+
+
+def _plain(value: Any) -> Any:
+    """Names in any order, given once, as one value."""
+    return sorted(value) if isinstance(value, list | tuple | set) else value or None
 
 
 def _find(plan: Plan) -> str:

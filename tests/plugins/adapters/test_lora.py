@@ -396,6 +396,19 @@ def test_an_earlier_adapter_of_another_rank_is_not_reinterpreted(
     assert caught.value.problems[0].key == ("lora_r",)
 
 
+def test_what_an_earlier_adapter_settles_is_said(
+    earlier: tuple[Path, Any], tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    build(
+        tmp_path, tiny_model, **{**LORA, "lora_target_modules": ["v_proj"]}, lora_model_dir="earlier", lora_dropout=0.5
+    )
+    said = capsys.readouterr().out
+    assert "warning: lora_dropout has no effect: the adapter in lora_model_dir has " in said
+    assert "warning: lora_target_modules has no effect: the adapter in lora_model_dir has ['q_proj', 'v_proj']" in said
+    assert said.count("warning: ") == 2
+
+
 def test_a_folder_without_an_adapter_is_explained(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lora_model_dir .* cannot be loaded"):
         build(tmp_path, tiny_model, **LORA, lora_model_dir=str(tiny_model))
