@@ -2,11 +2,53 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 SAMPLE_SECONDS = 0.01
+
+
+# glibc's mallopt: its parameters, and the values that it comes to by itself where a program frees large blocks
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+USUAL_MMAP, USUAL_TRIM = 32 * 2**20, 64 * 2**20
+SMALL = 2**20
+
+
+def give_back() -> None:
+    """Free what nothing refers to any more, and return it to the system, so that what comes next is measured alone."""
+    gc.collect()
+    if trim := _of_glibc("malloc_trim"):
+        trim(0)
+
+
+@contextmanager
+def returned_at_once() -> Iterator[None]:
+    """Within: blocks above 1 MiB go back to the system when they are freed, instead of leaving gaps between others.
+
+    Every such block costs the system work, so it is for the loading of weights, not for training.
+    """
+    set_option = _of_glibc("mallopt")
+    if set_option is None:
+        yield
+        return
+    set_option(M_MMAP_THRESHOLD, SMALL)
+    try:
+        yield
+    finally:
+        set_option(M_MMAP_THRESHOLD, USUAL_MMAP)
+        set_option(M_TRIM_THRESHOLD, USUAL_TRIM)
+        give_back()
+
+
+def _of_glibc(name: str) -> Any:
+    """A function of Linux's C library; None elsewhere, and where it is another one (musl)."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 class PeakMemory:

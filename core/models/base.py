@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
+from core.memory import returned_at_once
 from core.models.attention import attention
 from core.models.config import load_config, model_arguments
-from core.models.loading import explained, quiet
+from core.models.loading import explained, quiet, read_apart
 from core.models.placement import device_map
 from core.models.precision import weight_dtype
 from core.models.quantization import HELD, Quantized, quantization_config, settle
@@ -60,9 +61,11 @@ def _loaded(plan: Plan, config: Any, arguments: dict[str, Any]) -> PreTrainedMod
 
     from core.console import say
 
-    if place := device_map():
+    place = device_map()
+    if place:
         arguments["device_map"] = place
-    with explained("base_model", plan.base_model), quiet():
+    apart = read_apart(in_turn=place is None)
+    with explained("base_model", plan.base_model), quiet(), apart, returned_at_once():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             model_source(plan),
             config=config,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from core.errors import UserError
 from core.hub_access import hub_reachable
 
 REASON_LENGTH = 300
+IN_TURN = "HF_DEACTIVATE_ASYNC_LOAD"  # transformers' own switch; else four tensors are read ahead in both formats
 # bitsandbytes reports each optional kernel it does not find, the hub each of its retries
 NOISY_LOGGERS = ("bitsandbytes", "huggingface_hub")
 # What transformers says at length, and what it means: (part of its text, message, help).
@@ -88,6 +90,36 @@ def quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def read_apart(*, in_turn: bool) -> Iterator[None]:
+    """Within: transformers reads each tensor of a safetensors file into memory of its own; in_turn: one at a time.
+
+    As a view of the mapped file, one tensor that stays as it is (an embedding beside packed layers) would keep
+    the pages of all that was read for as long as the model lives.
+    """
+    from transformers import modeling_utils
+
+    module: Any = modeling_utils
+    opened = module.safe_open
+
+    def open_apart(*args: Any, **kwargs: Any) -> Any:
+        # releases of transformers that name no backend know none
+        return opened(*args, **(kwargs | {"backend": "pread"} if "backend" in kwargs else kwargs))
+
+    asked = os.environ.get(IN_TURN)
+    if in_turn:
+        os.environ[IN_TURN] = "1"
+    module.safe_open = open_apart
+    try:
+        yield
+    finally:
+        module.safe_open = opened
+        if asked is None:
+            os.environ.pop(IN_TURN, None)
+        else:
+            os.environ[IN_TURN] = asked
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback
 from core import Data, Plan, Training, TrainResult, UserError
 from core.console import say
 from core.evaluation.during import make_sample_scorer
-from core.memory import PeakMemory
+from core.memory import PeakMemory, give_back
 from core.models.parameters import parameter_counts
 from core.packing import pair_cost_of, unwrapped
 from core.processes import barrier, gather_objects, rank, seed_everything, world_size
@@ -209,6 +209,7 @@ def _run(
         f"{held}, "
         f"{trainer.args.get_warmup_steps(total):,} steps to warm up"
     )
+    give_back()  # what loading and scoring left is not the training's
     memory = PeakMemory().start()
     trainer.watch(memory)
     trainer.start_clock()
