@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,8 +105,3 @@ def _give_memory_back() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def seeds_of(repeats: Sequence[Repeat]) -> list[int]:
-    """The seeds, in their order."""
-    return [repeat.seed for repeat in repeats]

@@ -207,9 +207,10 @@ def _answers_folder(plan: Plan, target: Target) -> Path:
 
 def _tell_drift(plan: Plan, lock: Lock | None, tokenizer: Tokenizer) -> None:
     """Say where held-out data, base model or tokenizer are no longer what the run used."""
+    from core.check.wording import dotted
     from core.console import say
     from core.lock.hashes import tokenizer_hash
-    from core.lock.inputs import base_model, data_content, dotted
+    from core.lock.inputs import base_model, data_content
     from core.processes import is_main
 
     if lock is None or not is_main():

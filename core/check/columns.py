@@ -18,8 +18,6 @@ GATES: KeyPath = ("evaluation", "gates")
 # what an entry of `compare` may be made of
 KINDS = ("prompted", "model", "tuned", "merged")
 OWN_NAMES = ("base", *KINDS, BEST_UNTUNED)
-# keys that stand beside `model`, and inside `prompted`
-ASKING = ("shots", "choose", "instruction", "form")
 PACKINGS = {"load_in_4bit": "4bit", "load_in_8bit": "8bit"}
 DEFAULT_CONFIDENCE = 0.95
 

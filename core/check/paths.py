@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from core.sharing.files import exists
+
 DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".txt")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 
@@ -20,7 +22,7 @@ def resolve_input_path(text: str, recipe_folder: Path) -> str:
     path = _expanded(text)
     for folder in (recipe_folder, Path()):
         candidate = folder / path
-        if _exists(candidate):
+        if exists(candidate):
             return os.path.abspath(candidate)
     return os.path.abspath(recipe_folder / path) if looks_local(text) else text
 
@@ -38,7 +40,7 @@ def looks_local(text: str) -> bool:
 
 def is_missing(text: str, recipe_folder: Path) -> bool:
     """Whether `text` means a local file or folder, and there is none."""
-    return looks_local(text) and not _exists(Path(resolve_input_path(text, recipe_folder)))
+    return looks_local(text) and not exists(Path(resolve_input_path(text, recipe_folder)))
 
 
 def names_nearby(text: str, recipe_folder: Path) -> list[str]:
@@ -60,10 +62,3 @@ def _expanded(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:  # `~nobody`: a user who does not exist has no home
         return Path(text)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name too long, or with a NUL character in it
-        return False

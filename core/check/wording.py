@@ -59,16 +59,10 @@ def problems_of(error: Any, path: KeyPath, known: Mapping[str, Any]) -> Iterator
             else:
                 yield _problem(f"{name!r} is {shown(value)}, expected one of: {wanted}", path, near or told)
         case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
-            bounds = {
-                "minimum": "at least",
-                "maximum": "at most",
-                "exclusiveMinimum": "more than",
-                "exclusiveMaximum": "less than",
-            }
             # the way of other tools to say that something has no limit
             unlimited = value == -1 and limit == 1 and len(path) == 1
             help = "leave the key out, or set it to null, for no such limit" if unlimited else told
-            yield _problem(f"{name!r} is {shown(value)}, expected {bounds[error.validator]} {limit}", path, help)
+            yield _problem(f"{name!r} is {shown(value)}, expected {_BOUNDS[error.validator]} {limit}", path, help)
         case "minLength" | "minItems" | "minProperties" if not value:
             kind = "empty" if value == "" else "an empty list" if value == [] else "an empty map"
             yield _problem(f"{name!r} is {kind}", path, told)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 MIN_SHARED_TOKENS = 8  # a shorter common prefix is not worth a call of its own
 SHOWN_ITEMS = 10
 SETTLED_EVERY = 4  # tokens between two looks at whether an answer may end
-DEFAULT_BATCH = 8
 
 
 @dataclass(frozen=True)

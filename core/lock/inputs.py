@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.check.paths import resolve_input_path
+from core.check.wording import dotted
 from core.hub_access import hub_reachable
 from core.lock.hashes import MODEL_SUFFIXES, file_hash, files_by_name, folder_hashes, text_hash, tokenizer_hash
 from core.types import DatasetPlan, KeyPath, Plan
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_SECONDS = 10.0
-
-
-def dotted(path: KeyPath) -> str:
-    """A key path as `--set` writes it: `datasets.0.path`."""
-    return ".".join(map(str, path))
 
 
 def inputs(plan: Plan, tokenizer: Tokenizer, paths: Mapping[KeyPath, str]) -> dict[str, Any]:

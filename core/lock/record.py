@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.check.wording import dotted
 from core.lock.environment import foreign_plugins, hardware, packages_taking_part, software
 from core.lock.hashes import text_hash
-from core.lock.inputs import dotted, inputs
+from core.lock.inputs import inputs
 from core.secrets import masked, without_secrets
+from core.sharing.files import exists
 from core.sharing.variables import texts_in
 from core.types import KeyPath, Plan
 
@@ -84,7 +86,7 @@ def _from_lock(plan: Plan, path: KeyPath, text: str) -> str:
     if "://" in text or text.startswith("~") or Path(text).is_absolute():
         return written
     for folder in (plan.recipe.folder_of(path), Path()):
-        if _exists(folder / text):
+        if exists(folder / text):
             return os.path.join(os.path.relpath(folder, plan.output_dir), written)
     return written
 
@@ -104,10 +106,3 @@ def _put(values: Any, path: KeyPath, value: Any) -> None:
     for part in path[:-1]:
         values = values[part]
     values[path[-1]] = value
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name too long, or with a NUL character in it
-        return False

@@ -11,11 +11,8 @@ import jinja2
 
 @cache
 def _environment() -> jinja2.Environment:
-    def load(name: str) -> str:
-        return files("core.report").joinpath("templates", name).read_text(encoding="utf-8")
-
     return jinja2.Environment(
-        loader=jinja2.FunctionLoader(load),
+        loader=jinja2.FunctionLoader(source),
         autoescape=lambda name: bool(name) and ".html" in str(name),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from core.errors import UserError
-from core.sharing.files import read_text, recipes_in
+from core.sharing.files import exists, read_text, recipes_in
 from core.sharing.packages import PACKAGE_SCHEME, package_file
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def _beside(text: str, source: Source) -> Located:
         relative = Path(text)
     file = os.path.normpath(Path(source.file).parent / relative)
     path = Path(os.path.normpath(source.folder / relative))
-    if not _exists(path):
-        near = recipes_in(path.parent) if _exists(path.parent) else ""
+    if not exists(path):
+        near = recipes_in(path.parent) if exists(path.parent) else ""
         help = f"recipes in that folder: {near}" if near else "an address starts at the folder of the file that has it"
         raise UserError(f"no such recipe: {text!r}", help=help)
     return _local(path, file, source.root)
@@ -180,10 +180,3 @@ def _refuse_insecure(url: str) -> None:
 def _within(root: Path, path: Path) -> bool:
     """Compared without following links: package managers link files in from a store outside the package."""
     return Path(os.path.normpath(path)).is_relative_to(os.path.normpath(root))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name too long, or with a NUL character in it
-        return False

@@ -70,3 +70,11 @@ def recipes_in(folder: Path) -> str:
     except (OSError, ValueError):  # no folder, or none that may be read
         return ""
     return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+
+
+def exists(path: Path) -> bool:
+    """Whether there is anything at `path`; no file system has what is no name there."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long, or with a NUL character in it
+        return False

@@ -42,7 +42,7 @@ def key_inputs(plan: Plan, tokenizer: Tokenizer) -> dict[str, Any] | None:
 
     The tokenizer has to have the recipe's chat template already. Raises `OSError` for a file that cannot be read.
     """
-    from core.lock.inputs import dotted
+    from core.check.wording import dotted
 
     datasets = (*plan.datasets, *plan.validation, *plan.evaluation.datasets)
     content = {dotted(dataset.key): _content(dataset) for dataset in datasets}
