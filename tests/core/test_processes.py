@@ -124,6 +124,7 @@ def test_processes_wait_for_each_other_as_long_as_the_recipe_says(
 ) -> None:
     import accelerate
 
+    environment.setenv("TUNESMITH_NUM_THREADS", "1")  # it is set in this very process, for all tests to come
     given: dict[str, Any] = {}
     alone = SimpleNamespace(num_processes=1, device=SimpleNamespace(type="cpu"))
     environment.setattr(accelerate, "PartialState", lambda **named: given.update(named) or alone)

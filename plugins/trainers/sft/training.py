@@ -43,7 +43,11 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
     scorer = make_sample_scorer(plan, model, tokenizer, data)
     scored = scorer.metrics if scorer else {}
     arguments = training_arguments(plan, train.plan, validates=val is not None, scored=scored)
-    setup = {"rows": len(train.plan.rows), "rows_per_step": train.plan.units_per_step, "seed": train.plan.seed}
+    setup: dict[str, Any] = {
+        "rows": len(train.plan.rows),
+        "rows_per_step": train.plan.units_per_step,
+        "seed": train.plan.seed,
+    }
     if data.stream is not None:
         setup |= {"rows": "streamed", "buffer": data.stream.buffer}
     if layout.bins:
