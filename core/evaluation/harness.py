@@ -51,9 +51,12 @@ def _samples(settings: Mapping[str, Any], model: Module, tokenizer: Tokenizer, s
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    manager = TaskManager(include_path=settings.get("include_path"))
-    unknown = [task for task in settings["tasks"] if not manager.match_tasks([task])]
-    if unknown:
+    # reading the thousands of tasks it knows takes seconds: only where one of them is meant
+    own = settings.get("include_path")
+    manager = TaskManager(include_path=own, include_defaults=not own)
+    if own and _unknown(manager, settings):
+        manager = TaskManager(include_path=own)
+    if unknown := _unknown(manager, settings):
         raise LookupError(f"there is no task {', '.join(map(repr, unknown))}")
     # it announces every step on its own
     with contextlib.redirect_stdout(io.StringIO()):
@@ -71,6 +74,10 @@ def _samples(settings: Mapping[str, Any], model: Module, tokenizer: Tokenizer, s
             fewshot_random_seed=seed,
         )
     return {task: list(samples) for task, samples in results["samples"].items()}
+
+
+def _unknown(manager: Any, settings: Mapping[str, Any]) -> list[str]:
+    return [task for task in settings["tasks"] if not manager.match_tasks([task])]
 
 
 def _plain(model: Module) -> Any:
