@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jinja2 import nodes
@@ -53,7 +53,7 @@ def _environment() -> Any:
     from jinja2.ext import Extension, loopcontrols
 
     class Generation(Extension):
-        tags: ClassVar[set[str]] = {"generation"}
+        tags = {"generation"}  # noqa: RUF012  as the class above it declares them
 
         def parse(self, parser: Any) -> nodes.Node:
             line = next(parser.stream).lineno

@@ -80,9 +80,9 @@ def find_turns(
     else:
         skeleton = _skeleton(messages, render, ends_of(tokenizer, eot_tokens))
     if skeleton is not None:
-        contents = _fit(skeleton, [message["content"] for message in messages], full)
-        if contents is not None:
-            return _filled(skeleton[0], contents), skeleton[1]
+        fitting = _fit(skeleton, [message["content"] for message in messages], full)
+        if fitting is not None:
+            return _filled(skeleton[0], fitting), skeleton[1]
     return _find_one_by_one(messages, full, render, ends_of(tokenizer, eot_tokens))
 
 
