@@ -167,7 +167,21 @@ def table(results: dict[str, Any]) -> str:
             f"| {ours['val_loss']:.4f}, {peer['val_loss']:.4f} ({100 * row['val_loss_difference']:+.2f} %) "
             f"| {100 * row['of_matrix_product']:.0f} % of {ours['matrix_product_gflops']:.0f} GFLOP/s |"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *faster_formats(results)])
+
+
+def faster_formats(results: dict[str, Any]) -> list[str]:
+    """Rows of the table for cases run in both number formats: each side in the one that is the faster for it."""
+    rows = []
+    for letter, case in CASES.items():
+        both = [results["cases"].get(f"{letter} {dtype}") for dtype in ("bf16", "fp32")]
+        if None not in both:
+            ours, peer = (max(row[side]["tokens_per_second"] for row in both) for side in ("ours", "peer"))
+            rows.append(
+                f"| {letter}, each in its faster format | {ours:.0f}, {peer:.0f} | {ours / peer:.2f} | {case.goal} "
+                "| | | | |"
+            )
+    return rows
 
 
 def main() -> None:
