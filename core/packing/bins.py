@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Sequence
 
 
@@ -20,7 +21,8 @@ def first_fit_decreasing(sizes: Sequence[int], capacity: int) -> list[list[int]]
         leaves *= 2
     # Heap-shaped tournament tree: room[node] is the largest room in any bin below the node. Bins not yet opened have
     # full room, so the first bin with room is found by walking down from the root, left child first.
-    room = [capacity] * (2 * leaves)
+    # As an array: millions of numbers that differ would each be an object.
+    room = array("q", [capacity]) * (2 * leaves)
     bins: list[list[int]] = []
     for item in order:
         size = sizes[item]

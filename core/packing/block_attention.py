@@ -27,10 +27,10 @@ def attend(
     groups = query.shape[2] // kv_heads
     if keys > SHORT:
         k, v = (states.repeat_interleave(groups, 1) if groups > 1 else states for states in (key, value))
-        causal, mask = block.mask is None, _added(block, query.dtype)
+        causal, mask = block.mask is None, _added(block, query)
         output, normaliser = FLASH(query.transpose(1, 2), k, v, 0.0, causal, attn_mask=mask, scale=scaling)
         return output.transpose(1, 2), normaliser
-    mask = _added(block, query.dtype, whole=True)
+    mask = _added(block, query, whole=True)
     assert mask is not None
     mask = mask[0].repeat_interleave(groups, 1)
     scores = torch.baddbmm(mask, _grouped(query, kv_heads), key.flatten(0, 1).transpose(1, 2), alpha=scaling)
@@ -55,7 +55,7 @@ def attend_backward(
         k, v = (states.repeat_interleave(groups, 1) if groups > 1 else states for states in (key, value))
         of_query, *of_keys = FLASH_BACKWARD(
             grad.transpose(1, 2), query.transpose(1, 2), k, v, output.transpose(1, 2), kept,
-            0.0, block.mask is None, attn_mask=_added(block, query.dtype), scale=scaling,
+            0.0, block.mask is None, attn_mask=_added(block, query), scale=scaling,
         )  # fmt: skip
         summed = [of.unflatten(1, (-1, groups)).sum(2) if groups > 1 else of for of in of_keys]
         return of_query.transpose(1, 2), summed[0], summed[1]
@@ -81,11 +81,11 @@ def _ungrouped(states: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return rows.reshape(count, length, heads, states.shape[-1])
 
 
-def _added(block: Block, dtype: torch.dtype, *, whole: bool = False) -> torch.Tensor | None:
+def _added(block: Block, like: torch.Tensor, *, whole: bool = False) -> torch.Tensor | None:
     """What is added to the scores of a block; nothing where plain causal attention is right, unless `whole`."""
     seen = block.mask
     if seen is None:
         if not whole:
             return None
-        seen = torch.ones(1, 1, block.length, block.length, dtype=torch.bool).tril_()
-    return torch.zeros(seen.shape, dtype=dtype).masked_fill_(seen.logical_not(), -torch.inf)
+        seen = torch.ones(1, 1, block.length, block.length, dtype=torch.bool, device=like.device).tril_()
+    return torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill_(seen.logical_not(), -torch.inf)

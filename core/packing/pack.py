@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.packing.prefixes import fill_bins, lay_out
-from core.packing.rows import Bin, blank_bin, trace_row
+from core.packing.prefixes import fill_bins, lay_out, stored_tokens
+from core.packing.rows import Bin, blank_bin, outline, trace_row
 
 CAPACITY_STEP = 1.25  # ratio between the bin capacities that pack_step tries
 PASS_TOKENS = 16  # what starting a computation of one more bin costs, in tokens
@@ -46,18 +46,19 @@ def pack_dataset(
     Deterministic; bins come in order of filling, see `epoch_order` for the order of training. With shared prefixes a
     bin holds more rows, so a step of as many bins sees more rows. Raises ValueError for a row that does not fit.
     """
-    traced = [trace_row(row) for row in rows]
-    bins = fill_bins(traced, sequence_len, share=share_prefixes, min_shared=min_shared)
-    row_tokens = sum(len(row.tokens) for row in traced)
+    # rows are read once and let go: what is held of each is its length and, where they are shared, its prompt
+    outlines = [outline(row, share=share_prefixes) for row in rows]
+    bins = fill_bins(outlines, sequence_len, share=share_prefixes, min_shared=min_shared)
+    row_tokens = sum(row.length for row in outlines)
     stored = row_tokens
     if share_prefixes:
-        stored = sum(len(lay_out(traced, members)) for members in bins)
+        stored = sum(stored_tokens([outlines[row] for row in members]) for members in bins)
     return Packing(
         bins=tuple(tuple(members) for members in bins),
         capacity=sequence_len,
         row_tokens=row_tokens,
         stored_tokens=stored,
-        idle_rows=sum(not len(row.tokens) for row in traced),
+        idle_rows=sum(not row.length for row in outlines),
     )
 
 

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from core.packing.bins import first_fit_decreasing
-from core.packing.rows import Bin, TracedRow
+from core.packing.rows import Bin, Outline, TracedRow
 
 if TYPE_CHECKING:
     from core.packing.rows import Ints
+
+
+TOKEN_BYTES = 4  # of a prefix
 
 
 @dataclass
@@ -28,7 +31,7 @@ class Node:
     children: list[Node] = field(default_factory=list)
 
 
-def prefix_tree(rows: Sequence[TracedRow], *, share: bool, min_shared: int = 1) -> Node:
+def prefix_tree(rows: Sequence[TracedRow | Outline], *, share: bool, min_shared: int = 1) -> Node:
     """The tree of shareable prefixes of `rows`; its root covers nothing.
 
     A node is kept when it adds at least `min_shared` tokens to the kept node above it. Without `share` the root holds
@@ -36,13 +39,13 @@ def prefix_tree(rows: Sequence[TracedRow], *, share: bool, min_shared: int = 1) 
     """
     if not share or len(rows) < 2:
         return Node(0, 0, rows=list(range(len(rows))))
-    # Big-endian bytes compare like the token ids do, and bytes compare fast.
-    keys = [row.tokens[: row.shareable].astype(">u4").tobytes() for row in rows]
+    keys = [row.prefix for row in rows]
     order = sorted(range(len(rows)), key=keys.__getitem__)
     root = Node(0, 0)
     path = [root]
     for k, index in enumerate(order):
-        common = _common_tokens(rows[order[k - 1]], rows[index]) if k else 0
+        common = _common_tokens(keys[order[k - 1]], keys[index]) if k else 0
+        shareable = len(keys[index]) // TOKEN_BYTES
         closed: Node | None = None
         while path[-1].end > common:
             closed = path.pop()
@@ -52,8 +55,8 @@ def prefix_tree(rows: Sequence[TracedRow], *, share: bool, min_shared: int = 1) 
             closed.start = common
             path.append(split)
         depth = path[-1].end
-        if rows[index].shareable > depth:
-            leaf = Node(depth, rows[index].shareable, rows=[index])
+        if shareable > depth:
+            leaf = Node(depth, shareable, rows=[index])
             path[-1].children.append(leaf)
             path.append(leaf)
         else:
@@ -62,11 +65,11 @@ def prefix_tree(rows: Sequence[TracedRow], *, share: bool, min_shared: int = 1) 
     return root
 
 
-def _common_tokens(a: TracedRow, b: TracedRow) -> int:
+def _common_tokens(a: bytes, b: bytes) -> int:
     import numpy as np
 
-    n = min(a.shareable, b.shareable)
-    differ = np.flatnonzero(a.tokens[:n] != b.tokens[:n])
+    n = min(len(a), len(b)) // TOKEN_BYTES
+    differ = np.flatnonzero(np.frombuffer(a, np.uint32, n) != np.frombuffer(b, np.uint32, n))
     return int(differ[0]) if len(differ) else n
 
 
@@ -103,7 +106,9 @@ def _any_row(node: Node) -> int:
     return node.rows[0]
 
 
-def fill_bins(rows: Sequence[TracedRow], capacity: int, *, share: bool, min_shared: int = 1) -> list[list[int]]:
+def fill_bins(
+    rows: Sequence[TracedRow | Outline], capacity: int, *, share: bool, min_shared: int = 1
+) -> list[list[int]]:
     """Row indices of each bin, so that no bin stores more than `capacity` tokens; rows without tokens are left out.
 
     Bins are filled from the leaves of the prefix tree upwards, first-fit-decreasing at every node, so that rows which
@@ -111,12 +116,17 @@ def fill_bins(rows: Sequence[TracedRow], capacity: int, *, share: bool, min_shar
     longer than `capacity`.
     """
     for i, row in enumerate(rows):
-        if len(row.tokens) > capacity:
-            raise ValueError(f"row {i} needs {len(row.tokens)} tokens, more than the {capacity} of a bin")
+        if row.length > capacity:
+            raise ValueError(f"row {i} needs {row.length} tokens, more than the {capacity} of a bin")
+    if not share:
+        used = [i for i, row in enumerate(rows) if row.length]
+        return [
+            [used[i] for i in members] for members in first_fit_decreasing([rows[i].length for i in used], capacity)
+        ]
     filled: dict[int, list[tuple[int, list[int]]]] = {}  # by id of node: blocks of (stored tokens, rows)
     root = prefix_tree(rows, share=share, min_shared=min_shared)
     for node in _bottom_up(root):
-        blocks = [(len(rows[i].tokens) - node.end, [i]) for i in sorted(node.rows) if len(rows[i].tokens)]
+        blocks = [(rows[i].length - node.end, [i]) for i in sorted(node.rows) if rows[i].length]
         for child in node.children:
             blocks += filled.pop(id(child))
         sizes = [size for size, _ in blocks]
@@ -125,6 +135,12 @@ def fill_bins(rows: Sequence[TracedRow], capacity: int, *, share: bool, min_shar
             for group in first_fit_decreasing(sizes, capacity - node.end)
         ]
     return [members for _, members in filled[id(root)]]
+
+
+def stored_tokens(rows: Sequence[TracedRow | Outline]) -> int:
+    """How many tokens a bin of these rows stores: the length of `lay_out`, without laying out."""
+    nodes = _bottom_up(prefix_tree(rows, share=True))
+    return sum(node.end - node.start + sum(rows[i].length - node.end for i in node.rows) for node in nodes)
 
 
 def lay_out(rows: Sequence[TracedRow], members: Sequence[int] | None = None, *, share: bool = True) -> Bin:

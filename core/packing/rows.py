@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +28,41 @@ class TracedRow:
     predecessors: Ints
     targets: Ints
 
+    @property
+    def length(self) -> int:
+        """How many tokens are computed."""
+        return len(self.tokens)
+
+    @property
+    def prefix(self) -> bytes:
+        """The tokens that can be shared: big-endian bytes compare like the ids do, and bytes compare fast."""
+        return self.tokens[: self.shareable].astype(">u4").tobytes()
+
+
+class Outline(NamedTuple):
+    """What decides the bin of a row: `length` and `prefix` of a `TracedRow`. Some bytes, where a row has thousands."""
+
+    length: int
+    prefix: bytes
+
+
+def outline(row: Mapping[str, Any], *, share: bool = True) -> Outline:
+    """The outline of a row; without `share`, with no prefix. Raises ValueError as `trace_row` does."""
+    import numpy as np
+
+    tokens, labels = np.asarray(row["input_ids"]), np.asarray(row["labels"])
+    _refuse_unequal(tokens, labels)
+    trained = np.flatnonzero(labels[1:] != IGNORED)
+    if not len(trained):
+        return Outline(0, b"")
+    prefix = tokens[: trained[0] + 1].astype(">u4").tobytes() if share else b""
+    return Outline(int(trained[-1]) + 1, prefix)
+
+
+def _refuse_unequal(tokens: Ints, labels: Ints) -> None:
+    if tokens.shape != labels.shape or tokens.ndim != 1:
+        raise ValueError(f"input_ids and labels differ in shape: {tokens.shape} and {labels.shape}")
+
 
 def trace_row(row: Mapping[str, Any]) -> TracedRow:
     """Trace a row of `input_ids` and `labels` (equal length, -100 = not trained; the first token has no predecessor and
@@ -36,8 +71,7 @@ def trace_row(row: Mapping[str, Any]) -> TracedRow:
 
     tokens = np.asarray(row["input_ids"], dtype=np.int64)
     labels = np.asarray(row["labels"], dtype=np.int64)
-    if tokens.shape != labels.shape or tokens.ndim != 1:
-        raise ValueError(f"input_ids and labels differ in shape: {tokens.shape} and {labels.shape}")
+    _refuse_unequal(tokens, labels)
     trained = np.flatnonzero(labels[1:] != IGNORED)
     if not len(trained):
         return TracedRow(tokens[:0], 0, trained, trained)
