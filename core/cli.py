@@ -49,8 +49,9 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 # How long a rank other than the first waits before it fails: the first rank shows the message, and its end makes the
-# launcher stop the others. Only an error that the first rank does not have is shown by another.
-LINGER_SECONDS = 10.0
+# launcher stop the others. Only an error that the first rank does not have is shown by another. On a busy machine the
+# first rank takes seconds to speak and to end.
+LINGER_SECONDS = 30.0
 
 LAUNCHER_NOTE = (
     "note: the launcher's traceback below is not the cause\n"
