@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import UserError
 from core.planner.approaches import Approach, with_values
-from core.planner.device import Device
-from core.planner.estimate import Estimate, estimate, micro_of
+from core.planner.device import SPARE, Device, this_device
+from core.planner.estimate import Estimate, estimate, micro_of, shape_of
 from core.planner.sample import Sample, shortened_to
-from core.planner.sharding import Strategy
-from core.types import Plan
+from core.planner.sharding import Strategy, strategy_of
+from core.types import Data, Plan
 
 ENOUGH = 4  # proposals that are shown
+LESS = 0.9  # of the peak planned for: what a change must stay below where memory has run out all the same
 MOST_RANKS = 64
 
 
@@ -54,6 +55,32 @@ def advise(own: Estimate, plan: Plan, sample: Sample, device: Device, ranks: int
     if not any(advice.same for advice in found) and device.kind == "cuda":
         found += _more_ranks(plan, sample, device, ranks)
     return found
+
+
+def advice_at_one_row(plan: Plan, data: Data) -> str:
+    """What would take less, for a run in which one row at a time found no room: the planner's proposals, as text."""
+    from core.models.loading import quiet
+    from core.processes import world_size
+
+    ranks, strategy = world_size(), strategy_of(plan.recipe)
+    plan = with_values(plan, _micro(plan, 1))
+    sample, device = Sample(data, True, ""), this_device()
+    if device.kind == "cpu":
+        device = replace(device, base=0.0)  # the process is as large as its model has made it
+    try:
+        with quiet():
+            shape_of(replace(plan, shape_for=device.kind))
+    except Exception as error:
+        # an adapter that reads weights while it is built: the planner cannot tell, and says why
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        return f"gradient_checkpointing: true or a smaller sequence_len take less; how much is not known ({reason})"
+    with quiet():
+        own = estimate(Approach("", plan, True), sample, device, ranks=ranks, strategy=strategy)
+        tight = replace(device, memory=min(device.memory, LESS * own.highest / (1 - SPARE)))
+        found = advise(own, plan, sample, tight, ranks, strategy)
+    if not found:
+        return "no single change takes much less; a smaller model does (`tunesmith plan RECIPE` shows what would fit)"
+    return "any one of these takes less: " + "; ".join(str(advice) for advice in found)
 
 
 def _changes(plan: Plan) -> Iterator[tuple[dict[str, Any], bool]]:

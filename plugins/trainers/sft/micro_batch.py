@@ -12,6 +12,7 @@ import torch
 from core import Data, Plan, UserError, Workload
 from core.console import say
 from core.models.placement import sharded
+from core.planner.advice import advice_at_one_row
 from core.planner.approaches import Approach, with_values
 from core.planner.device import Device, process_bytes, this_device
 from core.planner.estimate import estimate
@@ -47,8 +48,7 @@ def settled(plan: Plan, model: Any, data: Data) -> tuple[Plan, Mapping[str, int]
     if not size:
         raise UserError(
             "not even one row at a time fits",
-            help="gradient_checkpointing: true, a smaller sequence_len or adapter: qlora take less; "
-            "`tunesmith plan RECIPE` shows how much",
+            help=advice_at_one_row(with_division(plan, {"micro_batch_size": 1}), data),
         )
     keys = {"micro_batch_size": size, "gradient_accumulation_steps": rows // size}
     say(

@@ -15,6 +15,7 @@ from core.evaluation.during import make_sample_scorer
 from core.memory import PeakMemory, give_back
 from core.models.parameters import parameter_counts
 from core.packing import pair_cost_of, unwrapped
+from core.planner.advice import advice_at_one_row
 from core.processes import barrier, gather_objects, rank, seed_everything, world_size
 
 from .arguments import generation_steps, total_steps, training_arguments
@@ -76,6 +77,7 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
         progress=progress,
         scorer=scorer,
         scored_every=_scored_every(plan, train.plan) if scorer else 1,
+        advice=lambda: advice_at_one_row(plan, data),
         make_optimizer=make_muon if recipe["optimizer"] == "muon" else None,
         callbacks=[*early, steps, *(logger.callback(plan) for logger in plan.loggers)],
     )

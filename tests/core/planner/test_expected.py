@@ -9,7 +9,9 @@ import pytest
 
 from core import Adapter, RecipeError, UserError
 from core.planner import device, estimate, refuse_impossible
+from core.planner.advice import advice_at_one_row
 from core.planner.device import Device
+from core.planner.sample import sample_of
 from core.planner.table import summary
 from core.types import Plan
 
@@ -55,6 +57,14 @@ def test_a_mistake_of_ours_is_not_taken_for_a_model_without_shapes(
     monkeypatch.setattr(estimate, "held_of", lambda plan, model: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         refuse_impossible(make(tiny_model))
+
+
+def test_where_one_row_finds_no_room_the_planner_says_what_takes_less(make: Make, tiny_model: Path) -> None:
+    plan = make(tiny_model, micro_batch_size=4, share_prefixes=False, sequence_len=512, pad_to_sequence_len=True)
+    advice = advice_at_one_row(plan, sample_of(plan).data)
+    assert advice.startswith("any one of these takes less: ")
+    assert "gradient_checkpointing: true (same result, peak" in advice
+    assert "micro_batch_size" not in advice
 
 
 def test_the_summary_says_how_far_off() -> None:
