@@ -20,7 +20,8 @@ from core.audit import Audit, AuditReport, CheckedExample, DataFacts, audit_line
 from core.console import say
 from core.data.cache import CacheEntry, key_inputs, key_of, prepared_folder, take_entry
 from core.data.chat_templates import adopt_chat_template
-from core.data.collect import Collected, Limits, collect, collect_items, read_items
+from core.data.collect import Limits, collect, collect_items, read_items
+from core.data.collected import Collected
 from core.data.prepared import load_part, part_rows, write_parts
 from core.data.share import on_main_first
 from core.data.store import Store, Stored

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.data.collect import Collected
+from core.data.collected import Collected
 from core.data.mix import weight_of, weighted
 from core.data.sources import shown
 from core.data.split import shuffled, split

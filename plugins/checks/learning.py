@@ -10,7 +10,7 @@ from core import CheckedExample, DataCheck, DataFacts, Finding, hookimpl
 from core.audit import Watch
 from core.audit.facts import Level
 from core.audit.watching import TRAINED, Marks, at_once, marking
-from core.data.collect import length_99
+from core.data.collected import length_99
 from core.types import Options
 
 IGNORED = -100
