@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.packing import attention_mask, collate_bins, lay_out_rows, pack_dataset, pack_step
-from core.packing.prefixes import fill_bins, lay_out
-from core.packing.rows import trace_row
+from core.packing.prefixes import fill_bins, lay_out, stored_tokens
+from core.packing.rows import outline, trace_row
 from tests.core.packing.packing_cases import ragged_rows
 
 prompts = st.lists(st.integers(0, 2), min_size=1, max_size=12)  # few words, so that prefixes meet by chance
@@ -84,6 +84,14 @@ def test_bins_hold_every_row_once_within_capacity(found, share, capacity, min_sh
     for members in bins:
         assert 0 < len(lay_out(traced, members, share=share)) <= capacity
     assert bins == fill_bins(traced, capacity, share=share, min_shared=min_shared)
+    # nothing more is needed of a row than its outline
+    outlines = [outline(row, share=share) for row in found]
+    assert bins == fill_bins(outlines, capacity, share=share, min_shared=min_shared)
+    for members in bins if share else ():
+        assert stored_tokens([outlines[i] for i in members]) == len(lay_out(traced, members))
+    packing = pack_dataset(found, capacity, share_prefixes=share, min_shared=min_shared)
+    assert packing.bins == tuple(map(tuple, bins))
+    assert packing.stored_tokens == sum(len(lay_out(traced, members, share=share)) for members in bins)
 
 
 def test_a_row_longer_than_a_bin_is_named():
