@@ -1,11 +1,11 @@
-"""Data elsewhere: a real web server on this machine, and a real S3 server where one is installed."""
+"""Data elsewhere: a real web server on this machine. Object stores: test_stores.py."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -169,81 +169,6 @@ def test_addresses_in_data_files(web: str) -> None:
     assert numbers(web, data_files="train.jsonl") == list(range(50))
 
 
-# ---------------------------------------------------------------- an object store
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Callable[[str, bytes], None]]:
-    """`put(key, content)` of a bucket called `rows` on an S3 server of this machine."""
-    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
-    pytest.importorskip("flask", reason="the S3 server needs flask")
-    server_of = pytest.importorskip("moto.server", reason="moto, which has an S3 server, is not installed")
-    import boto3
-
-    patch = pytest.MonkeyPatch()
-    server = server_of.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        patch.setenv(name, value)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="rows")
-    yield lambda key, content: client.put_object(Bucket="rows", Key=key, Body=content)
-    server.stop()
-    patch.undo()
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_every_kind_of_file_from_a_store(bucket: Callable[[str, bytes], None], name: str) -> None:
-    bucket(f"kinds/{name}", content(name))
-    assert numbers(f"s3://rows/kinds/{name}") == list(range(50))
-    assert numbers(f"s3://rows/kinds/{name}", split="train[:20%]") == list(range(10))
-    assert next(iter(read_rows(dataset(f"s3://rows/kinds/{name}")))).place.startswith(f"s3://rows/kinds/{name}")
-
-
-def test_a_folder_and_a_pattern_of_a_store(bucket: Callable[[str, bytes], None]) -> None:
-    bucket("set/train-1.jsonl", b'{"n": 1}\n')
-    bucket("set/train-2.jsonl", b'{"n": 2}\n')
-    bucket("set/test.jsonl", b'{"n": 3}\n')
-    bucket("set/README.md", b"not data")
-    assert numbers("s3://rows/set") == [1, 2]
-    assert numbers("s3://rows/set/", split="test") == [3]
-    assert numbers("s3://rows/set/train-*.jsonl") == [1, 2]
-    assert numbers("s3://rows/set", data_files=["test.jsonl", "train-1.jsonl"]) == [3, 1]
-
-
-def test_a_saved_data_set_of_a_store(bucket: Callable[[str, bytes], None], tmp_path: Path) -> None:
-    from datasets import Dataset
-
-    Dataset.from_list([{"n": 1}, {"n": 2}]).save_to_disk(str(tmp_path / "set"))
-    for file in (tmp_path / "set").iterdir():
-        bucket(f"saved/{file.name}", file.read_bytes())
-    assert numbers("s3://rows/saved") == [1, 2]
-
-
-def test_what_is_not_in_a_store(bucket: Callable[[str, bytes], None]) -> None:
-    assert refusal("s3://rows/none.jsonl").message == "no data at 's3://rows/none.jsonl'"
-    assert refusal("s3://no-such-bucket/none.jsonl").message.startswith("no data at 's3://no-such-bucket/none.jsonl'")
-
-
-def test_a_file_of_a_store_that_changes_tells_so(bucket: Callable[[str, bytes], None]) -> None:
-    def any_name(name: str) -> bool:
-        return True
-
-    bucket("changing/a.jsonl", b'{"n": 1}\n')
-    before = contents("s3://rows/changing", any_name)
-    assert before == contents("s3://rows/changing", any_name)
-    bucket("changing/a.jsonl", b'{"n": 2}\n')
-    assert before.keys() == contents("s3://rows/changing", any_name).keys()
-    assert before != contents("s3://rows/changing", any_name)
-    assert numbers("s3://rows/changing/a.jsonl") == [2]
-
-
 # ---------------------------------------------------------------- what check says
 
 
@@ -266,12 +191,7 @@ def test_a_missing_package_is_named_with_its_command(
     assert error.help == f'install it: pip install "tunesmith[{extra}]"'
 
 
-def test_the_content_of_a_data_set_elsewhere(web: str, bucket: Callable[[str, bytes], None]) -> None:
-    bucket("told/a.jsonl", b'{"n": 1}\n')
-    bucket("told/README.md", b"not data")
-    found = contents_elsewhere("s3://rows/told", {})
-    assert found is not None
-    assert list(found) == ["s3://rows/told/a.jsonl"]
+def test_the_content_of_a_data_set_elsewhere(web: str) -> None:
     assert contents_elsewhere(f"{web}/train.jsonl", {}) == contents_elsewhere(
         "json", {"data_files": [f"{web}/train.jsonl"]}
     )
