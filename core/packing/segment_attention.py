@@ -29,7 +29,8 @@ class SegmentAttention(torch.autograd.Function):
         result = q.new_empty(len(q), query.shape[1], value.shape[2])
         kept = []
         for block, cut, k, v in _blocks(segments, key, value, wide):
-            output, of_block = attend(block, _lines(q[cut], block), k, v, scaling)
+            with torch.autocast(query.device.type, enabled=False):
+                output, of_block = attend(block, _lines(q[cut], block), k, v, scaling)
             _lines(result[cut], block).copy_(output)
             kept.append(of_block)
         joined = result.to(query.dtype).index_select(0, segments.slots)
@@ -48,8 +49,9 @@ class SegmentAttention(torch.autograd.Function):
         own = [q.new_empty(len(q), *states.shape[1:]) for states in (query, key, value)]
         paths: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
         for (block, cut, k, v), of_block in zip(_blocks(segments, key, value, ctx.wide), kept, strict=True):
-            of_block_output, lines, output = (_lines(states[cut], block) for states in (grad, q, out))
-            of_query, *of_keys = attend_backward(block, of_block_output, lines, k, v, output, of_block, ctx.scaling)
+            of_output, lines, output = (_lines(states[cut], block) for states in (grad, q, out))
+            with torch.autocast(query.device.type, enabled=False):
+                of_query, *of_keys = attend_backward(block, of_output, lines, k, v, output, of_block, ctx.scaling)
             _lines(own[0][cut], block).copy_(of_query)
             above = len(block.above)
             for whole, of_key in zip(own[1:], of_keys, strict=True):

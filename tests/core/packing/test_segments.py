@@ -54,6 +54,24 @@ def test_both_ways_of_a_block_equal_the_padded_computation(kind, way):
         assert largest_difference(gradients(model, loss), expected_gradients) <= 1e-9
 
 
+@pytest.mark.parametrize("held", [torch.float32, torch.bfloat16])
+def test_under_autocast_it_is_no_further_from_float32_than_the_plain_computation(held, way):
+    distances = {False: 0.0, True: 0.0}
+    for seed in range(3):
+        rows = ragged_rows(seed)
+        model = make_model("llama", "sdpa", torch.float32)
+        exact = gradients(model, plain_loss(model, rows))
+        for packed in distances:
+            model = make_model("llama", "sdpa", held)
+            if packed:
+                model.set_attn_implementation(register_segments())
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = packed_loss(model, rows, share=True) if packed else plain_loss(model, rows)
+            found = gradients(model, loss)
+            distances[packed] += sum(float((found[k].float() - exact[k]).norm()) ** 2 for k in exact) ** 0.5
+    assert 0 < distances[True] <= 1.05 * distances[False]
+
+
 def test_attention_with_dropout_is_left_to_the_library():
     model = make_model("llama", "sdpa", torch.float32)
     for layer in model.model.layers:
