@@ -91,18 +91,29 @@ DISTRIBUTIONS: dict[str, tuple[Callable[[Any, int], Any], float]] = {
         lambda draw, n: np.where(draw.random(n) < 0.9, 0.0, draw.normal(0.3, 0.5, n)),
         0.03,
     ),
+    "paired differences, 24 of 25 zero": (
+        lambda draw, n: np.where(draw.random(n) < 0.96, 0.0, draw.normal(0.3, 0.5, n)),
+        0.012,
+    ),
+    "paired differences, nine of ten zero, skewed": (
+        lambda draw, n: np.where(draw.random(n) < 0.9, 0.0, draw.exponential(0.4, n)),
+        0.04,
+    ),
 }
 
 
-def bootstrap_coverage(name: str, n: int, draws: int, seed: int = 1) -> float:
-    """How often the BCa interval of the mean holds it."""
+def mean_coverage(name: str, n: int, draws: int, seed: int = 1) -> float:
+    """How often the interval of the mean holds it: BCa, or that of few differing scores. Samples in which nothing
+    differs have none, and are not counted."""
     sample, mean = DISTRIBUTIONS[name]
     draw = np.random.default_rng(seed)
-    hits = 0
+    hits = given = 0
     for number in range(draws):
-        low, high = bootstrap_mean(sample(draw, n).tolist(), seed=number) or (math.inf, -math.inf)
-        hits += low <= mean <= high
-    return hits / draws
+        interval = bootstrap_mean(sample(draw, n).tolist(), seed=number)
+        if interval is not None:
+            given += 1
+            hits += interval[0] <= mean <= interval[1]
+    return hits / given
 
 
 def power_of_mcnemar(first: float, second: float, agreement: float, draws: int, seed: int = 1) -> tuple[int, float]:
@@ -142,7 +153,7 @@ def main() -> None:
         print(f"| {n} | {len(paired)} | {mean:.1f} % | {100 * paired[least]:.1f} % | {least} |")
     print("\n| scores | n = 50 | n = 110 | n = 500 |\n|---|---|---|---|")
     for name in DISTRIBUTIONS:
-        shares = [bootstrap_coverage(name, n, 100 if quick else 2000) for n in SIZES]
+        shares = [mean_coverage(name, n, 100 if quick else 2000) for n in SIZES]
         print(f"| {name} | " + " | ".join(f"{100 * share:.1f} %" for share in shares) + " |")
     print("\n| difference | items needed | shown in |\n|---|---|---|")
     for first, second, agreement in ((0.5, 0.4, 0.5), (0.8, 0.75, 0.7), (0.2, 0.1, 0.0), (0.95, 0.9, 0.5)):
@@ -151,7 +162,7 @@ def main() -> None:
             f"| {100 * second:.0f} % to {100 * first:.0f} %, agreement {agreement} | {needed} | {100 * power:.1f} % |"
         )
     for difference, deviation in ((0.05, 0.3), (0.1, 0.3)):
-        needed, power = power_of_means(difference, deviation, 50 if quick else 400)
+        needed, power = power_of_means(difference, deviation, 100 if quick else 600)
         print(f"| mean {difference} with deviation {deviation} | {needed} | {100 * power:.1f} % |")
 
 

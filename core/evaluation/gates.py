@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.evaluation.paired import compare
-from core.evaluation.repeated import repeated_difference
+from core.evaluation.repeated import mean_interval, repeated_difference, scores_table
 from core.evaluation.statistics import CONFIDENCE, bootstrap_mean, is_binary, wilson
 from core.results import ColumnReport, MetricResult, Repeat
 from core.types import BEST_UNTUNED, GatePlan, MetricPlan, Plan
@@ -19,7 +20,8 @@ def judge_gates(
 ) -> list[dict[str, Any]]:
     """Every gate of the recipe with its figures, JSON-ready (`gate` in schemas/run.json).
 
-    repeats: every training, where there were several; a gain of the tuned column is then that of all of them.
+    repeats: every training, where there were several; what is judged of the tuned column is then the mean of all of
+    them, with an interval in which items and trainings vary.
 
     What cannot be judged, because its column or metric has no figure, has not passed.
     """
@@ -57,11 +59,11 @@ def _judge(
     missing = _without_figure(metric, columns, [gate.column, *([over or BEST_UNTUNED] if gate.over else [])])
     if missing:
         return {**values, "words": f"{_name(gate)}: cannot be judged, {missing} has no figure"}
+    trainings = repeats if gate.column == "tuned" and len(repeats) > 1 else ()
     if over is not None:
-        trainings = repeats if gate.column == "tuned" else ()
         values |= _gain(gate, metric, columns[gate.column], columns[over], trainings, seed)
     else:
-        values |= _figure(gate, metric, columns[gate.column], seed)
+        values |= _figure(gate, metric, columns[gate.column], trainings, seed)
     return {**values, "words": _words(gate, metric, values)}
 
 
@@ -95,7 +97,7 @@ def _gain(
     sign = 1 if metric.evaluator.higher_is_better else -1
     confidence = gate.confidence or CONFIDENCE
     found = compare(metric, judged, other, seed=seed, confidence=confidence)
-    if len(repeats) > 1:
+    if repeats:
         results = [repeat.column.metrics[metric.name] for repeat in repeats]
         found |= repeated_difference(metric, results, other.metrics[metric.name], confidence) or {}
     gain = sign * found["difference"]
@@ -110,18 +112,42 @@ def _gain(
     }
 
 
-def _figure(gate: GatePlan, metric: MetricPlan, judged: ColumnReport, seed: int) -> dict[str, Any]:
+def _figure(
+    gate: GatePlan, metric: MetricPlan, judged: ColumnReport, repeats: Sequence[Repeat], seed: int
+) -> dict[str, Any]:
     result = judged.metrics[metric.name]
-    interval = _interval(metric, result, gate.confidence, seed) if gate.confidence else None
-    low, high = (result.value, result.value) if not gate.confidence else interval or (None, None)
+    found, interval = result.value, _interval(metric, result, gate.confidence, seed) if gate.confidence else None
+    if repeats:
+        found, interval = _over_trainings(metric, [one.column.metrics[metric.name] for one in repeats], gate, seed)
+    low, high = (found, found) if not gate.confidence else interval or (None, None)
     decisive = low if gate.rule == "at_least" else high
     holds = decisive is not None and (decisive >= gate.bound if gate.rule == "at_least" else decisive <= gate.bound)
     return {
-        "found": result.value,
+        "found": found,
         "interval": list(interval) if interval else None,
         "n": result.n,
         "passed": holds,
     }
+
+
+def _over_trainings(
+    metric: MetricPlan, results: Sequence[MetricResult], gate: GatePlan, seed: int
+) -> tuple[float | None, tuple[float, float] | None]:
+    """The mean of all trainings, and its interval; for a figure that is no mean over the items, the widest reach of the
+    trainings' own intervals."""
+    values = [result.value for result in results]
+    if any(value is None for value in values):
+        return None, None
+    mean = math.fsum(value for value in values if value is not None) / len(values)
+    if not gate.confidence:
+        return mean, None
+    if table := scores_table(metric, results):
+        return mean, mean_interval(table, gate.confidence)[1]
+    own = [_interval(metric, result, gate.confidence, seed) for result in results]
+    known = [interval for interval in own if interval is not None]
+    if len(known) < len(own):
+        return mean, None
+    return mean, (min(low for low, _ in known), max(high for _, high in known))
 
 
 def _interval(metric: MetricPlan, result: MetricResult, confidence: float, seed: int) -> tuple[float, float] | None:
@@ -139,6 +165,8 @@ def _interval(metric: MetricPlan, result: MetricResult, confidence: float, seed:
 
 def _words(gate: GatePlan, metric: MetricPlan, values: Mapping[str, Any]) -> str:
     unit = metric.evaluator.unit
+    if values["found"] is None:
+        return f"{_name(gate)}: cannot be judged, one of the trainings has no figure"
     text = f"{_name(gate)}: {'passed' if values['passed'] else 'failed'}, "
     if gate.rule == "min_gain":
         text += f"gain over {values['over']} {_say(values['found'], unit, signed=True)}"

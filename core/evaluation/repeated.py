@@ -41,7 +41,7 @@ def repeated_difference(
 
     None for figures that are no mean over the items, and where nothing is shared.
     """
-    rows = _table(metric, [*tuned, other])
+    rows = scores_table(metric, [*tuned, other])
     if not rows:
         return None
     differences = [[value - row[-1] for value in row[:-1]] for row in rows]
@@ -125,7 +125,7 @@ def _metric(metric: MetricPlan, results: Sequence[MetricResult], others: Mapping
     deviation = None
     if mean is not None and len(known) > 1:
         deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (len(known) - 1))
-    table = _table(metric, results)
+    table = scores_table(metric, results)
     interval = mean_interval(table)[1] if table else None
     differences = {}
     for name, column in others.items():
@@ -142,7 +142,7 @@ def _metric(metric: MetricPlan, results: Sequence[MetricResult], others: Mapping
     }
 
 
-def _table(metric: MetricPlan, results: Sequence[MetricResult]) -> list[list[float]]:
+def scores_table(metric: MetricPlan, results: Sequence[MetricResult]) -> list[list[float]]:
     """The scores of the items that all results have one for; empty where the figure is no mean of them."""
     if metric.evaluator.summarise is not None and not all(_is_mean(result) for result in results):
         return []

@@ -90,9 +90,14 @@ def bootstrap(
 def bootstrap_mean(
     scores: Sequence[float], *, seed: int = 0, confidence: float = CONFIDENCE
 ) -> tuple[float, float] | None:
-    """`bootstrap` of the mean of `scores`, computed on whole arrays."""
+    """`bootstrap` of the mean of `scores`, computed on whole arrays; where most scores are the same and few differ, the
+    interval of `core.evaluation.sparse` instead."""
     import numpy as np
 
+    from core.evaluation.sparse import few_differ, sparse_mean_interval
+
+    if len(scores) > 1 and (common := few_differ(scores)) is not None:
+        return sparse_mean_interval(scores, common, confidence)
     return _resampled(np.asarray(scores, dtype=float), np.mean, seed, confidence, vectorized=True)
 
 

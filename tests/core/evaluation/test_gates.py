@@ -13,7 +13,7 @@ from core.evaluation.gates import exit_code, judge_gates
 from core.evaluation.statistics import newcombe_paired
 from core.host import Host
 from core.recipe import load_recipe
-from core.results import ColumnReport
+from core.results import ColumnReport, Repeat
 from core.types import EvaluationPlan, Evaluator, Plan
 from tests.core.evaluation.making import exact, make_column, make_metric
 from tests.core.plans import make_test_plan
@@ -32,6 +32,42 @@ def judged(tmp_path: Path, gates: dict[str, Any], *columns: ColumnReport) -> lis
         metrics=(ACCURACY, LATENCY), columns=columns_of(["base", {"prompted": {}}, "tuned"]), gates=gates_of(gates)
     )
     return judge_gates(replace(plan, evaluation=evaluation), {column.name: column for column in columns})
+
+
+def test_a_bound_is_judged_by_all_trainings(tmp_path: Path) -> None:
+    from core.evaluation.repeated import mean_interval
+
+    plan: Plan = make_test_plan(tmp_path, tmp_path)
+    rules = {"accuracy": {"at_least": 0.6}, "latency": {"at_most": 1.1}}
+    evaluation = EvaluationPlan(
+        metrics=(ACCURACY, LATENCY), columns=columns_of(["base", "tuned"]), gates=gates_of(rules)
+    )
+    plan = replace(plan, evaluation=evaluation)
+    worse = make_column("tuned", accuracy=[1.0] * 10 + [0.0] * 30, latency=[1.0] * 40)
+    columns = {"base": BASE, "tuned": TUNED}
+    first, _ = judge_gates(plan, columns, [Repeat(1, TUNED)])
+    assert (first["found"], first["passed"]) == (0.75, True), "one training: its own figure"
+    both, seconds = judge_gates(plan, columns, [Repeat(1, TUNED), Repeat(2, worse)])
+    assert (both["found"], both["passed"]) == (0.5, False)
+    assert seconds["found"] == pytest.approx((1.005 + 1.0) / 2)
+
+    sure = replace(evaluation, gates=gates_of({"accuracy": {"at_least": 0.1, "confidence": 0.9}}))
+    (gate,) = judge_gates(replace(plan, evaluation=sure), columns, [Repeat(1, TUNED), Repeat(2, worse)])
+    table = list(zip(TUNED.metrics["accuracy"].scores, worse.metrics["accuracy"].scores, strict=True))
+    assert gate["interval"] == pytest.approx(mean_interval(table, 0.9)[1])
+    assert gate["passed"] is (gate["interval"][0] >= 0.1)
+
+
+def test_a_training_without_a_figure_is_not_judged(tmp_path: Path) -> None:
+    plan: Plan = make_test_plan(tmp_path, tmp_path)
+    evaluation = EvaluationPlan(
+        metrics=(ACCURACY,), columns=columns_of(["tuned"]), gates=gates_of({"accuracy": {"at_least": 0.6}})
+    )
+    nothing = make_column("tuned", accuracy=[None] * 40)
+    repeats = [Repeat(1, TUNED), Repeat(2, nothing)]
+    (gate,) = judge_gates(replace(plan, evaluation=evaluation), {"tuned": TUNED}, repeats)
+    assert not gate["passed"]
+    assert gate["words"] == "accuracy: cannot be judged, one of the trainings has no figure"
 
 
 def test_a_gain_has_to_be_shown_by_its_whole_interval(tmp_path: Path) -> None:
