@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.data.items import answer_span
+from core.data.rows import one_of_each_place
 from core.errors import RowError, UserError
 from core.types import Conversation, Data, DatasetPlan, Example, Item, Plan, Row
 
@@ -83,9 +84,10 @@ def as_conversation(dataset: DatasetPlan, row: Row, prompt: str) -> Conversation
 
 def _usable(plan: Plan, data: Data, items: Sequence[Item], tokenizer: Tokenizer, limit: int) -> Iterator[Shot]:
     """Shots of at most `limit` training rows, in the order that the seed draws them."""
-    places = list(dict.fromkeys(data.train["place"]))
-    random.Random(plan.recipe["seed"] or 0).shuffle(places)
-    pool = {place: rank for rank, place in enumerate(places[:limit])}
+    numbers = one_of_each_place(data.train)
+    random.Random(plan.recipe["seed"] or 0).shuffle(numbers)
+    drawn = data.train.select_columns(["place"]).select(numbers[:limit].tolist())["place"]
+    pool = {place: rank for rank, place in enumerate(drawn)}
     rows = sorted(rows_at(plan.datasets, pool), key=lambda found: pool[found[2]])
     held_out = {item.prompt for item in items}
     for dataset, row, place in rows:
