@@ -62,6 +62,7 @@ BUILTINS = (
     "plugins.checks.repeats",
     "plugins.checks.leakage",
     "plugins.checks.answers",
+    "plugins.checks.labels",
     "plugins.checks.coverage",
     "plugins.checks.texts",
     "plugins.checks.private",

@@ -1,6 +1,6 @@
 """Object stores: real servers of S3, Google Cloud Storage and Azure on this machine, where they are installed.
 
-S3: `pip install "tunesmith[s3]" "moto[s3]" flask flask-cors`. Google: `pip install "tunesmith[gcs]" gcp-storage-emulator`.
+S3: `pip install "tunesmith[s3]" "moto[s3]" flask flask-cors`. Google: `"tunesmith[gcs]" gcp-storage-emulator`.
 Azure: `pip install "tunesmith[azure]"` and `npm install azurite`, with `TUNESMITH_AZURITE` set to its program
 `node_modules/.bin/azurite-blob`.
 """

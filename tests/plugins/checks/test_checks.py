@@ -190,6 +190,26 @@ def test_label_balance(run: Run) -> None:
     assert only(run("label_balance", [row(sentence(n), "yes") for n in range(60)])).message.startswith("all 60 answers")
 
 
+def test_label_outliers(run: Run) -> None:
+    labels = ("yes", "no", "maybe")
+    rows = [row(sentence(n), labels[n % 3]) for n in range(90)]
+    assert run("label_outliers", rows) == []
+    rows[17], rows[60] = row(sentence(17), "perhaps"), row(sentence(60), "I would say that it is so. " * 20)
+    found = only(run("label_outliers", rows))
+    assert found.message == "2 of 90 answers are none of the 3 labels of the others ('no', 'yes', 'maybe')"
+    assert found.places == ["train.jsonl:18", "train.jsonl:61"]
+    # another spelling is none of its own, free text has no labels, and many odd ones are no outliers
+    assert run("label_outliers", [*rows[:17], row("Is it?", " Yes."), *rows[18:60]]) == []
+    assert run("label_outliers", [row(sentence(n), sentence(n)) for n in range(90)]) == []
+    assert (
+        run(
+            "label_outliers",
+            [row(sentence(n), f"label {n}" if n % 10 == 0 else ["yes", "no"][n % 2]) for n in range(90)],
+        )
+        == []
+    )
+
+
 def test_edge_cases(run: Run) -> None:
     train = [row(sentence(n), ("yes", "no")[n % 2], "given") for n in range(60)]
     test = [row("Is it?", "maybe", "given"), row("a" * 3000, "yes", ""), row("b", "no", "given")]
