@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from core.comparison.columns import column_of, metric_plan, testable
 from core.comparison.runs import FinishedRun, Line
 from core.evaluation.paired import compare
-from core.evaluation.statistics import holm, interval_of
+from core.evaluation.statistics import holm
 from core.host import Host
 from core.results import ColumnReport, MetricResult
-from core.types import Evaluator, MetricPlan
 
 # where a run writes to, and what it is held against, changes nothing in its model
 NO_DIFFERENCE = ("output_dir", "evaluation.compare", "evaluation.gates")
@@ -27,12 +27,15 @@ def side_by_side(
     """
     whole = all(len(shared) == len(run.lines) for run, shared in zip(runs, lines, strict=True))
     metrics, apart = _common_metrics(runs)
-    columns = [_column(run, shared, metrics, host, whole=whole) for run, shared in zip(runs, lines, strict=True)]
+    plans = {name: metric_plan(name, about, host) for name, about in metrics.items()}
+    columns = [column_of(run, shared, plans, whole=whole) for run, shared in zip(runs, lines, strict=True)]
     comparisons = []
-    for metric, about in metrics.items():
-        plan = _metric_plan(metric, about, host)
+    for metric, plan in plans.items():
         for column in columns[1:]:
-            if _paired(metric, column, columns[0]):
+            if not testable(plan, column, columns[0]):
+                untested = f"{metric} is shown and not tested: it is no mean over the items, and what it is summed up "
+                apart.append(f"{untested}from is not kept with {column.name} and {columns[0].name}")
+            elif _paired(metric, column, columns[0]):
                 comparisons.append({"run": column.name, **compare(plan, column, columns[0])})
     corrected = holm([comparison["p_value"] for comparison in comparisons])
     for comparison, value in zip(comparisons, corrected, strict=True):
@@ -85,36 +88,6 @@ def _settings_of(run: FinishedRun) -> dict[str, Mapping[str, Any]]:
     written = (recipe["values"].get("evaluation") or {}).get("metrics")
     entries = written or (recipe["defaults"].get("evaluation") or {}).get("metrics") or []
     return dict(zip(metric_names(entries), entries, strict=True))
-
-
-def _column(
-    run: FinishedRun, lines: Sequence[Line], metrics: Mapping[str, Any], host: Host, *, whole: bool
-) -> ColumnReport:
-    results = {}
-    for name, about in metrics.items():
-        given = run.values["evaluation"][run.column][name]
-        scores = [line["answers"][run.column]["scores"].get(name) for line in lines]
-        known = [score for score in scores if score is not None]
-        if whole or not known:
-            interval = tuple(given["interval"]) if given["interval"] else None
-            results[name] = MetricResult(given["value"], given["summary"], interval, scores, given["n"])
-        else:
-            # over fewer items than the run had, only a mean can be taken again
-            mean = sum(known) / len(known) if _is_mean(name, about, host) else None
-            results[name] = MetricResult(mean, {}, interval_of(known) if mean is not None else None, scores, len(known))
-    return ColumnReport(run.name, (), results)
-
-
-def _is_mean(name: str, about: Mapping[str, Any], host: Host) -> bool:
-    evaluator = host.evaluators.get(about["type"])
-    return evaluator is None or evaluator.summarise is None
-
-
-def _metric_plan(name: str, about: Mapping[str, Any], host: Host) -> MetricPlan:
-    known = host.evaluators.get(about["type"])
-    nothing: Any = None
-    evaluator = known or Evaluator(name, nothing, higher_is_better=about["higher_is_better"], unit=about["unit"])
-    return MetricPlan(name, evaluator, {key: value for key, value in about.items() if key != "type"})
 
 
 def _paired(metric: str, one: ColumnReport, other: ColumnReport) -> bool:

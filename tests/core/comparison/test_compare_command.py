@@ -77,6 +77,47 @@ def test_runs_on_the_same_items_are_compared_in_pairs(run: Make, tmp_path: Path,
     assert "http" not in page
 
 
+def labelled(folder: Path, answers: list[str], metric: dict[str, Any], value: float) -> None:
+    """Make a run into one of a metric that is no mean: labels as answers, and its figure."""
+    path = folder / "run.json"
+    values = json.loads(path.read_text())
+    about = {"value": value, "interval": None, "n": len(answers), "summary": {}}
+    values["evaluation"] = {"tuned": {metric["type"]: about}}
+    values["metrics"] = {metric["type"]: {"unit": "share", "higher_is_better": True}}
+    values["recipe"]["values"]["evaluation"] = {"metrics": [metric]}
+    path.write_text(json.dumps(values))
+    lines = []
+    for number, answer in enumerate(answers):
+        one, reference = line(number, None), "ab"[number % 4 == 0]
+        score = {metric["type"]: float(answer == reference)}
+        one["references"], one["answers"] = [reference], {"tuned": {"text": answer, "scores": score}}
+        lines.append(json.dumps(one))
+    (folder / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_a_figure_that_is_no_mean_is_compared_as_what_it_is(run: Make, tmp_path: Path) -> None:
+    a, b = run("a", FIRST), run("b", FIRST)
+    # always the frequent label: 75 % right, and a macro F1 of 0.43
+    labelled(a, ["a"] * 40, {"type": "classification"}, 3 / 7)
+    labelled(b, ["ab"[number % 4 == 0] for number in range(40)], {"type": "classification"}, 1.0)
+    assert main(["compare", str(a), str(b), "--json", str(tmp_path / "c.json")]) == 0
+    (found,) = json.loads((tmp_path / "c.json").read_text())["comparisons"]
+    assert found["difference"] == pytest.approx(4 / 7)
+    assert found["interval"][0] < 4 / 7 < found["interval"][1] <= 1
+    assert (found["outcome"], found["fixed"]) == ("better", 10)
+
+
+def test_a_figure_whose_parts_are_not_kept_is_shown_and_not_tested(run: Make, tmp_path: Path, capsys: Any) -> None:
+    a, b = run("a", FIRST), run("b", FIRST)
+    for folder in (a, b):
+        labelled(folder, ["a"] * 40, {"type": "perplexity"}, 12.5)
+    assert main(["compare", str(a), str(b), "--json", str(tmp_path / "c.json")]) == 0
+    values = json.loads((tmp_path / "c.json").read_text())
+    assert values["comparisons"] == []
+    assert values["runs"][1]["figures"]["perplexity"]["value"] == 12.5
+    assert "Perplexity is shown and not tested" in " ".join(capsys.readouterr().out.split())
+
+
 def test_every_run_is_held_against_the_first(run: Make, tmp_path: Path) -> None:
     folders = [run("a", FIRST), run("b", SECOND), run("c", FIRST)]
     assert main(["compare", *map(str, folders), "--json", str(tmp_path / "c.json")]) == 0
