@@ -9,6 +9,7 @@ from typing import Any
 
 from core import Evaluator, Item, RowError, hookimpl
 from core.types import Options
+from plugins.evaluators.f1 import f1_of, mean_of
 
 NAME = "classification"
 UNKNOWN = -1  # the number of an answer that is no label
@@ -54,14 +55,14 @@ def summarise(scores: Sequence[dict[str, float]], options: Options) -> dict[str,
     averages = {
         "macro": math.fsum(f1 for f1, _ in each) / len(each),
         "weighted": math.fsum(f1 * support for f1, support in each) / total,
-        "micro": math.fsum(one[NAME] for one in scores) / len(scores),
+        "micro": mean_of(scores, NAME),
     }
     return {
         NAME: averages[str(options.get("average", "macro"))],
         "macro_f1": averages["macro"],
         "weighted_f1": averages["weighted"],
         "accuracy": averages["micro"],
-        "unknown": math.fsum(one["unknown"] for one in scores) / len(scores),
+        "unknown": mean_of(scores, "unknown"),
     }
 
 
@@ -137,11 +138,9 @@ def _per_label(pairs: Mapping[tuple[int, int], int]) -> dict[int, tuple[float, f
             right[wanted] += count
     figures = {}
     for label in {*expected, *answered} - {UNKNOWN}:
-        if expected[label] + answered[label] == 0:
-            continue
-        precision = right[label] / answered[label] if answered[label] else 0.0
-        recall = right[label] / expected[label] if expected[label] else 0.0
-        figures[label] = (precision, recall, 2 * right[label] / (expected[label] + answered[label]), expected[label])
+        if expected[label] + answered[label]:
+            f1, precision, recall = f1_of(right[label], answered[label], expected[label])
+            figures[label] = (precision, recall, f1, expected[label])
     return figures
 
 

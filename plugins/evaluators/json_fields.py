@@ -15,8 +15,9 @@ from typing import Any
 from core import Evaluator, Item, Problem, Recipe, RowError, hookimpl
 from core.types import Options
 from plugins.evaluators.entries import entries
-from plugins.evaluators.json_field import value_at
-from plugins.evaluators.json_text import OPTION, NotJson, is_settled, parse_answer, parse_json
+from plugins.evaluators.f1 import f1_of, mean_of
+from plugins.evaluators.json_field import settled, value_at
+from plugins.evaluators.json_text import OPTION, NotJson, parse_answer, parse_json
 
 NAME = "json_fields"
 OPTIONS: dict[str, Any] = {
@@ -51,14 +52,14 @@ def score(prediction: str, item: Item, options: Options) -> dict[str, float]:
         counts[f"tp:{field}"] = float(right)
         counts[f"fp:{field}"] = float(found[field].total() - right)
         counts[f"fn:{field}"] = float(expected[field].total() - right)
-    return {NAME: _f1(*_sums([counts], fields))[0], "valid": valid, **counts}
+    return {NAME: f1_of(*_sums([counts], fields))[0], "valid": valid, **counts}
 
 
 def summarise(scores: Sequence[dict[str, float]], options: Options) -> dict[str, float]:
     """F1 (micro and macro), precision and recall over all answers, and the share of answers that are JSON."""
     fields = list(dict.fromkeys(key[3:] for one in scores for key in one if key.startswith("tp:")))
-    f1, precision, recall = _f1(*_sums(scores, fields))
-    each = [_f1(*_sums(scores, [field]))[0] for field in fields if any(_sums(scores, [field]))]
+    f1, precision, recall = f1_of(*_sums(scores, fields))
+    each = [f1_of(*_sums(scores, [field]))[0] for field in fields if any(_sums(scores, [field]))]
     macro = math.fsum(each) / len(each) if each else 1.0
     return {
         NAME: macro if options.get("average") == "macro" else f1,
@@ -66,7 +67,7 @@ def summarise(scores: Sequence[dict[str, float]], options: Options) -> dict[str,
         "macro_f1": macro,
         "precision": precision,
         "recall": recall,
-        "valid": math.fsum(one["valid"] for one in scores) / len(scores),
+        "valid": mean_of(scores, "valid"),
     }
 
 
@@ -75,9 +76,9 @@ def details(predictions: Sequence[str], items: Sequence[Item], options: Options)
     scores = [score(prediction, item, options) for prediction, item in zip(predictions, items, strict=True)]
     per_field = {}
     for field in dict.fromkeys(key[3:] for one in scores for key in one if key.startswith("tp:")):
-        tp, fp, fn = _sums(scores, [field])
-        f1, precision, recall = _f1(tp, fp, fn)
-        per_field[field] = {"precision": precision, "recall": recall, "f1": f1, "support": int(tp + fn)}
+        right, found, wanted = _sums(scores, [field])
+        f1, precision, recall = f1_of(right, found, wanted)
+        per_field[field] = {"precision": precision, "recall": recall, "f1": f1, "support": int(wanted)}
     return {"per_field": per_field, "reasons": {"not_json": sum(not one["valid"] for one in scores)}}
 
 
@@ -97,11 +98,6 @@ def check(item: Item, options: Options) -> None:
 def complete(items: Sequence[Item], options: Options) -> Options:
     """The options with the fields that occur in the references, where the recipe names none."""
     return {**options, "fields": _fields(items, options)}
-
-
-def settled(text: str, item: Item, options: Options) -> bool:
-    """Whether the JSON that counts is complete."""
-    return is_settled(text, options)
 
 
 def _fields(items: Sequence[Item], options: Options) -> list[str]:
@@ -131,17 +127,11 @@ def _canonical(value: Any, options: Options) -> str:
 
 
 def _sums(scores: Sequence[Mapping[str, float]], fields: Sequence[str]) -> tuple[float, float, float]:
+    """How many entries of the fields are right, how many the answers have, and how many the references."""
     tp, fp, fn = (
         math.fsum(one.get(f"{kind}:{field}", 0.0) for one in scores for field in fields) for kind in ("tp", "fp", "fn")
     )
-    return tp, fp, fn
-
-
-def _f1(tp: float, fp: float, fn: float) -> tuple[float, float, float]:
-    """(F1, precision, recall); all 1 where there is nothing to find and nothing was found."""
-    if tp + fp + fn == 0:
-        return 1.0, 1.0, 1.0
-    return 2 * tp / (2 * tp + fp + fn), tp / (tp + fp) if tp + fp else 0.0, tp / (tp + fn) if tp + fn else 0.0
+    return tp, tp + fp, tp + fn
 
 
 @hookimpl

@@ -8,6 +8,7 @@ from typing import Any
 from core import Evaluator, Item, Problem, Recipe, RowError, hookimpl
 from core.types import Options
 from plugins.evaluators.entries import entries
+from plugins.evaluators.f1 import mean_of
 
 NAME = "multiple_choice"
 OPTIONS: dict[str, Any] = {
@@ -47,7 +48,7 @@ def score(prediction: str, item: Item, options: Options) -> dict[str, float]:
 
 def summarise(scores: Sequence[dict[str, float]], options: Options) -> dict[str, float]:
     """The share of right choices, by each way of comparing."""
-    return {key: sum(one[key] for one in scores) / len(scores) for key in scores[0] if key != "chosen"}
+    return {key: mean_of(scores, key) for key in scores[0] if key != "chosen"}
 
 
 def choices(item: Item, options: Options) -> Sequence[str]:

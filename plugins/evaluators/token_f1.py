@@ -13,6 +13,7 @@ from typing import Any
 
 from core import Evaluator, Item, hookimpl
 from core.types import Options
+from plugins.evaluators.f1 import f1_of
 from plugins.evaluators.references import OPTION, acceptable, check
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -43,11 +44,7 @@ def _words(text: str, options: Options) -> list[str]:
 
 def _overlap(predicted: list[str], expected: list[str]) -> tuple[float, float, float]:
     """(F1, precision, recall); all 1 where both are empty, 0 where one is."""
-    if not predicted or not expected:
-        return (float(predicted == expected),) * 3
-    shared = (Counter(predicted) & Counter(expected)).total()
-    precision, recall = shared / len(predicted), shared / len(expected)
-    return (2 * precision * recall / (precision + recall) if shared else 0.0), precision, recall
+    return f1_of((Counter(predicted) & Counter(expected)).total(), len(predicted), len(expected))
 
 
 @hookimpl

@@ -10,6 +10,7 @@ from typing import Any
 from core import Evaluator, Item, Problem, Recipe, hookimpl
 from core.types import Options
 from plugins.evaluators.entries import missing_package
+from plugins.evaluators.f1 import mean_of
 from plugins.evaluators.references import OPTION, acceptable, check
 
 ORDERS = (1, 2, 3, 4)
@@ -67,7 +68,7 @@ def summarise_bleu(scores: Sequence[dict[str, float]], options: Options) -> dict
     return {
         "bleu": float(found.score),
         "brevity_penalty": float(found.bp),
-        "sentence_bleu": math.fsum(one["bleu"] for one in scores) / len(scores),
+        "sentence_bleu": mean_of(scores, "bleu"),
     }
 
 
