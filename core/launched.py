@@ -16,6 +16,9 @@ RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RA
 # a signal has to reach those processes alone, and the launchers in between turn every failure into 1.
 FOLDER_VARIABLE = "TUNESMITH_LAUNCH_FOLDER"
 
+# Said where a signal comes before a process of the run has started.
+EARLY = "interrupted before the run had started"
+
 # Variables that only a launcher sets, never a user or a library in this process.
 LAUNCHER_VARIABLES = ("ACCELERATE_DYNAMO_BACKEND", "TORCHELASTIC_RUN_ID")
 
@@ -47,6 +50,27 @@ def keep_threads_calm() -> None:
 def note_start() -> None:
     """Under `tunesmith launch`: leave this process's number, so that signals reach it."""
     _leave(f"{os.getpid()}.started", "")
+
+
+def note_launcher() -> None:
+    """Leave word that accelerate's launcher is ready for signals, which end it without a traceback from now on."""
+    _leave("launcher.ready", "")
+
+
+def launcher_is_ready(folder: Path) -> bool:
+    """Whether the launcher noted so in `folder`."""
+    return (folder / "launcher.ready").is_file()
+
+
+def note_early_signal(folder: Path, number: int) -> None:
+    """Remember in `folder` that a signal came before a process of the run had started."""
+    (folder / "early.signal").write_text(str(int(number)), encoding="utf-8")
+
+
+def early_signal(folder: Path) -> int | None:
+    """The signal that came before a process of the run had started, if one did."""
+    noted = folder / "early.signal"
+    return int(noted.read_text(encoding="utf-8")) if noted.is_file() else None
 
 
 def leave_exit_code(code: int) -> None:

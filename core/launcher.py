@@ -13,11 +13,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from core.errors import UserError
-from core.launched import FOLDER_VARIABLE, exit_code, started_processes
+from core.launched import EARLY, FOLDER_VARIABLE, exit_code, note_launcher, started_processes
 
 INTERRUPTED = 130
 # flags of accelerate that count something
@@ -40,6 +42,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         launch_command(args)
     except (Exception, SystemExit) as error:
+        if type(error).__name__ == "SignalException":  # what torch's agent makes of a signal
+            raise KeyboardInterrupt from None
         code = exit_code(Path(os.environ[FOLDER_VARIABLE]))
         if code:
             return code
@@ -58,16 +62,35 @@ def main(argv: Sequence[str]) -> int:
 
 
 def main_or_interrupted(argv: Sequence[str]) -> int:
-    """`main`, with what is said of an interrupt that no process of the run tells of.
+    """`main`, and what becomes of a signal: `tunesmith launch` sends SIGTERM while no process of the run has started, a
+    scheduler may send one to all at once.
 
-    `tunesmith launch` sends one only while none has started; a scheduler may send one to all at once.
+    Processes that have started get theirs themselves and are waited for; those that have not are ended, because an
+    interpreter that is interrupted while it starts shows a traceback.
     """
+    folder = Path(os.environ[FOLDER_VARIABLE])
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
+        note_launcher()
         return main(argv)
     except KeyboardInterrupt:
-        if not started_processes(Path(os.environ[FOLDER_VARIABLE])):
-            print("interrupted before the run had started", file=sys.stderr)
+        import psutil
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # this is the end already
+        children = psutil.Process().children(recursive=True)
+        if started_processes(folder):
+            psutil.wait_procs(children)
+            return exit_code(folder) or INTERRUPTED
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        print(EARLY, file=sys.stderr)
         return INTERRUPTED
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def signal_that_ended(error: BaseException) -> int | None:

@@ -15,7 +15,15 @@ from types import FrameType
 from typing import Any
 
 from core.commands import run
-from core.launched import FOLDER_VARIABLE, exit_code, started_processes
+from core.launched import (
+    EARLY,
+    FOLDER_VARIABLE,
+    early_signal,
+    exit_code,
+    launcher_is_ready,
+    note_early_signal,
+    started_processes,
+)
 
 HELP = "run a recipe through accelerate launch: several processes, clean messages and exit codes"
 EXAMPLE = "tunesmith launch recipes/quickstart.yml --overwrite --set max_steps=20 --num_processes 1"
@@ -45,6 +53,10 @@ def execute(args: argparse.Namespace) -> int:
             started.append(launcher.pid)
             launcher_code = launcher.wait()
         code = exit_code(folder)
+        if not code and (number := early_signal(folder)):
+            if launcher_code == -signal.SIGKILL:
+                print(EARLY, file=sys.stderr)
+            return 128 + number
     if launcher_code != 0 and not code:
         return launcher_code if launcher_code > 0 else 128 - launcher_code
     return code or 0
@@ -70,7 +82,7 @@ def _run_arguments(args: argparse.Namespace) -> list[str]:
 
 @contextmanager
 def _forwarding(folder: Path) -> Iterator[list[int]]:
-    """Pass signals on to the processes of the run; until they start, to the group put into the list."""
+    """Pass signals on to the processes of the run; until they start, end the group put into the list."""
     launcher: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -80,7 +92,11 @@ def _forwarding(folder: Path) -> Iterator[list[int]]:
                 os.kill(process, number)
         for group in launcher if not run_processes else ():
             with suppress(ProcessLookupError):
-                os.killpg(group, number)
+                note_early_signal(folder, number)
+                if launcher_is_ready(folder):
+                    os.kill(group, signal.SIGTERM)  # it ends what has not started yet
+                else:
+                    os.killpg(group, signal.SIGKILL)
 
     before: dict[signal.Signals, Any] = {number: signal.signal(number, forward) for number in FORWARDED}
     try:

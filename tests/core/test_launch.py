@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from core import launched
@@ -192,21 +194,57 @@ def test_flags_stand_before_the_program_and_the_recipe_behind_it(flag: str) -> N
     assert args.training_script_args == ["run", "r.yml", "--set", "a=b"]
 
 
-@pytest.mark.parametrize(("started", "said"), [(False, "interrupted before the run had started\n"), (True, "")])
-def test_an_interrupt_of_the_launcher_is_told_only_where_no_run_tells_it(
-    started: bool, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def signals_as_before() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals_as_before")
+@pytest.mark.parametrize("started", [False, True])
+def test_a_signal_to_the_launcher_ends_what_has_not_started_and_waits_for_what_has(
+    started: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from core import launcher
 
-    def interrupted(argv: list[str]) -> int:
-        raise KeyboardInterrupt
+    seconds = 0.5 if started else 600
+    children: list[subprocess.Popen[bytes]] = []
 
-    if started:
-        (tmp_path / "17.started").touch()
+    def signalled(argv: list[str]) -> int:
+        assert (tmp_path / "launcher.ready").is_file()
+        children.append(subprocess.Popen([sys.executable, "-S", "-c", f"import time; time.sleep({seconds})"]))
+        if started:
+            (tmp_path / "17.started").touch()
+            (tmp_path / "0.exit").write_text("130")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+        return 0
+
     monkeypatch.setenv("TUNESMITH_LAUNCH_FOLDER", str(tmp_path))
-    monkeypatch.setattr(launcher, "main", interrupted)
+    monkeypatch.setattr(launcher, "main", signalled)
+    # this process has children that are none of the test's
+    monkeypatch.setattr(psutil.Process, "children", lambda self, recursive: [psutil.Process(children[0].pid)])
     assert launcher.main_or_interrupted([]) == 130
-    assert capsys.readouterr().err == said
+    assert children[0].wait(timeout=240) == (0 if started else -signal.SIGKILL)
+    assert capsys.readouterr().err == ("" if started else "interrupted before the run had started\n")
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_a_signal_before_anything_has_started_ends_the_launcher(ready: bool, tmp_path: Path) -> None:
+    from core.commands.launch import _forwarding
+    from core.launched import early_signal
+
+    if ready:
+        (tmp_path / "launcher.ready").touch()
+    with _forwarding(tmp_path) as started:
+        child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"], process_group=0)
+        started.append(child.pid)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert child.wait(timeout=240) == -(signal.SIGTERM if ready else signal.SIGKILL)
+    assert early_signal(tmp_path) == signal.SIGINT
 
 
 @pytest.mark.parametrize(
