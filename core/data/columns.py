@@ -20,6 +20,8 @@ def propose(row: Mapping[str, Any]) -> str:
         return "the columns are parted by commas: set ds_type: csv"
     if len(row) == 1 and any(mark in next(iter(row)) for mark in ";\t|"):
         return "the columns are parted by another character: write the file with commas, or with tabs and ds_type: tsv"
+    if len(row) == 1 and isinstance(rows := next(iter(row.values())), list) and rows and isinstance(rows[0], dict):
+        return f"the rows seem to be the list under {next(iter(row))!r}: write that list to a file of its own"
     return "choose the type that fits these fields, or rename them in the file"
 
 

@@ -6,7 +6,8 @@ A file that cannot be read at all raises `DataError`. No file is held in memory 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -87,10 +88,38 @@ def _read_arrow(file: SourceFile) -> Iterator[SourceRow]:
 def _numbered(batches: Iterator[Any], name: str) -> Iterator[SourceRow]:
     number = 0
     for batch in batches:
+        _refuse_twins(batch.schema.names, name)
         for start in range(0, batch.num_rows, ROWS):
-            for values in batch.slice(start, ROWS).to_pylist():
+            part = batch.slice(start, ROWS)
+            try:
+                rows = part.to_pylist()
+            except Exception:
+                # text that is not UTF-8, a time no calendar has, an unknown zone: each has an error of its own
+                rows = None
+            for index in range(part.num_rows):
                 number += 1
-                yield SourceRow(values, f"{name} row {number}")
+                place = f"{name} row {number}"
+                yield SourceRow(rows[index], place) if rows is not None else _value_by_value(part, index, place)
+
+
+def _refuse_twins(names: Sequence[str], file: str) -> None:
+    twice = next((column for column, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"{file}: column {twice!r} occurs twice", help="give every column a name of its own")
+
+
+def _value_by_value(batch: Any, index: int, place: str) -> SourceRow:
+    """A row of a table of which some cannot be read; with its problem if it is one of them."""
+    values: dict[str, Any] = {}
+    for column in batch.schema.names:
+        try:
+            values[column] = batch.column(column)[index].as_py()
+        except Exception as error:
+            kind = batch.schema.field(column).type
+            reason = " ".join(str(error).split()) or type(error).__name__
+            problem = f"field {column!r} ({kind}) cannot be read: {reason}"
+            return SourceRow({}, place, problem=problem, help="correct this value, or leave the column out of the file")
+    return SourceRow(values, place)
 
 
 def _unreadable(name: str, kind: str, error: Exception) -> DataError:

@@ -129,6 +129,8 @@ def _each(files: Sequence[SourceFile], kinds: Sequence[str]) -> Iterator[SourceR
 
 def _missing(path: Path) -> DataError:
     near: list[str] = []
+    if path.exists():
+        return DataError(f"{display(path)!r} is neither a file nor a folder", help="write its rows to a file first")
     if path.is_symlink():
         return DataError(
             f"{display(path)!r} is a link to {display(Path(os.readlink(path)))!r}, which is not there",
@@ -284,11 +286,29 @@ def _hub(path: str, options: Mapping[str, Any], split: str) -> Rows:
                 f"the data set {path!r} is not in the hub's cache, and the hub cannot be reached",
                 help="check the name and the connection, or give the path of a local file",
             ) from error
-        # the library raises many kinds of error here (connection, name, gate, parsing), all of them the user's
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        reason = " ".join(islice(lines, 2)) or type(error).__name__
-        raise DataError(
-            f"the data set {path!r} cannot be loaded from the hub: {reason}",
-            help="check the name and the connection, or give the path of a local file",
-        ) from error
-    return _numbered(rows, path)
+        raise _not_from_hub(path, error) from error
+    if not options.get("streaming"):
+        return _numbered(rows, path)
+    return Rows(lambda: _while_reached(_numbered(rows, path).read(), path))
+
+
+def _while_reached(rows: Iterator[SourceRow], path: str) -> Iterator[SourceRow]:
+    """The rows of a data set of the hub that is fetched while it is read."""
+    while True:
+        try:
+            row = next(rows, None)
+        except Exception as error:
+            raise _not_from_hub(path, error) from error
+        if row is None:
+            return
+        yield row
+
+
+def _not_from_hub(path: str, error: Exception) -> DataError:
+    # the library raises many kinds of error (connection, name, gate, parsing), all of them the user's
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    reason = " ".join(islice(lines, 2)) or type(error).__name__
+    return DataError(
+        f"the data set {path!r} cannot be loaded from the hub: {reason}",
+        help="check the name and the connection, or give the path of a local file",
+    )

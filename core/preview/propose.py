@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -26,7 +27,8 @@ def propose_recipe(path: Path) -> list[str]:
     rows = list(islice(_rows(path), LOOKED_AT))
     good = [row for row in rows if row.problem is None]
     if not good:
-        raise DataError(f"{rows[0].place}: {rows[0].problem}", help="every row has to be an object with fields")
+        help = rows[0].help or "every row has to be an object with fields"
+        raise DataError(f"{rows[0].place}: {rows[0].problem}", help=help)
     fields = Counter(str(field) for row in good for field in row.values)
     if not fields:
         raise DataError(f"{good[0].place}: the rows have no fields", help="every row has to be an object with fields")
@@ -52,8 +54,9 @@ def _lines(path: Path, good: list[SourceRow]) -> Iterator[str]:
         return
     yield "a recipe could read it with"
     yield "datasets:"
-    yield f"  - path: {path}"
-    yield from (f"    {key}: {value}" for key, value in likely)
+    yield f"  - path: {_as_yaml(str(path))}"
+    plain = ("message_property_mappings",)
+    yield from (f"    {key}: {value if key in plain else _as_yaml(value)}" for key, value in likely)
     yield ""
     if others:
         yield f"this fits {count:,} of the {len(good):,} rows; the others look different: see whether they belong here"
@@ -68,5 +71,18 @@ def _rows(path: Path) -> Iterator[SourceRow]:
 
 
 def _shown(value: Any) -> str:
-    text = " ".join((value if isinstance(value, str) else f"{describe(value)}: {value}").split())
+    plain = value is None or isinstance(value, bool | int | float)
+    told = describe(value) if plain else value if isinstance(value, str) else f"{describe(value)}: {value}"
+    text = " ".join(told.split())
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def _as_yaml(text: str) -> str:
+    """`text` as a value of a recipe: in quotes where YAML would read it as something else."""
+    import yaml
+
+    try:
+        plain = yaml.safe_load(f"[{text}]") == [text] and yaml.safe_load(f"a: {text}") == {"a": text}
+    except yaml.YAMLError:
+        plain = False
+    return text if plain else json.dumps(text, ensure_ascii=False)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -199,3 +200,43 @@ def test_half_a_character_is_named_and_a_whole_one_is_not(in_tmp_path: Path, kin
     assert (escaped.problem, escaped.values) == (None, {"a": r"C:\users\udata"})
     assert cut.place == f"rows.{kind}:2"
     assert cut.problem == r"not usable text: \ud83d is one half of a character, and the other half is missing"
+
+
+def _one_column(value: Any, type: Any) -> Any:
+    import pyarrow as pa
+
+    if isinstance(value, bytes):
+        offsets = pa.py_buffer(len(value).to_bytes(4, "little").rjust(8, b"\0"))
+        return pa.Array.from_buffers(type, 1, [None, offsets, pa.py_buffer(value)])
+    return pa.array([value], type=type)
+
+
+def test_values_of_a_table_that_nobody_can_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+
+    monkeypatch.chdir(tmp_path)
+    for value, type, reason in (
+        (b"\xff\xfe", pa.string(), "field 't' (string) cannot be read: 'utf-8' codec can't decode byte 0xff"),
+        (2**60, pa.timestamp("us"), "field 't' (timestamp[us]) cannot be read: date value out of range"),
+        (1, pa.timestamp("us", tz="Not/AZone"), "field 't' (timestamp[us, tz=Not/AZone]) cannot be read: "),
+    ):
+        good = pa.record_batch([pa.nulls(1, type)], names=["t"])
+        bad = pa.record_batch([_one_column(value, type)], names=["t"])
+        with pa.OSFile("rows.arrow", "wb") as sink, pa.ipc.new_stream(sink, good.schema) as writer:
+            writer.write_batch(good)
+            writer.write_batch(bad)
+        first, second = read_file(Path("rows.arrow"), "arrow")
+        assert first.values == {"t": None}
+        assert (second.place, second.values) == ("rows.arrow row 2", {})
+        assert str(second.problem).startswith(reason)
+        assert second.help
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    monkeypatch.chdir(tmp_path)
+    parquet.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["x", "x"]), "rows.parquet")
+    with pytest.raises(DataError, match="column 'x' occurs twice"):
+        list(read_file(Path("rows.parquet"), "parquet"))

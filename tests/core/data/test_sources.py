@@ -207,7 +207,8 @@ def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     def load_dataset(path: str, **options: Any) -> Any:
-        assert options == {"name": "main", "split": "test", "revision": "abc", "data_files": None}
+        asked = {"name": "main", "split": "test", "revision": "abc", "data_files": None, "streaming": False}
+        assert options == asked
         raise ConnectionError("Couldn't reach 'some/set' on the Hub (LocalEntryNotFoundError)")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
@@ -219,6 +220,25 @@ def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     assert error.message == (
         "the data set 'some/set' cannot be loaded from the hub: "
         "Couldn't reach 'some/set' on the Hub (LocalEntryNotFoundError)"
+    )
+
+
+def test_hub_rows_that_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def rows() -> Any:
+        yield from ({"n": n} for n in range(5))
+        raise ConnectionError("the hub went away")
+
+    def load_dataset(path: str, **options: Any) -> Any:
+        assert options["streaming"] is True
+        return datasets.IterableDataset.from_generator(rows)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(sources, "hub_reachable", lambda: True)
+    assert numbers("some/set", streaming=True, split="train[1:4]") == [1, 2, 3]
+    assert refusal("some/set", streaming=True).message == (
+        "the data set 'some/set' cannot be loaded from the hub: the hub went away"
     )
 
 
