@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
 from core.audit.facts import CheckedExample, DataFacts, Finding, Watch
 from core.types import Options
@@ -12,6 +14,43 @@ from core.types import Options
 TRAINED = ("train", "validation")
 ALL = ("train", "validation", "test")
 CHUNK = 1_000
+
+
+class Numbers(Sequence[int]):
+    """Numbers that are added in rising order, kept as runs: where nearly every example is meant, next to nothing."""
+
+    def __init__(self) -> None:
+        self._firsts, self._places = array("q"), array("q")  # of each run: its first number, how many come before it
+        self._count, self._next = 0, -1
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[int]: ...
+    def __getitem__(self, index: int | slice) -> int | list[int]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(self._count))]
+        place = index + self._count if index < 0 else index
+        if not 0 <= place < self._count:
+            raise IndexError(index)
+        run = bisect_right(self._places, place) - 1
+        return self._firsts[run] + int(place) - self._places[run]
+
+    def append(self, number: int) -> None:
+        """Add one that is larger than all before."""
+        if number != self._next:
+            self._firsts.append(number)
+            self._places.append(self._count)
+        self._count += 1
+        self._next = number + 1
+
+    def extend(self, numbers: Iterable[int]) -> None:
+        """Add some, rising."""
+        for number in numbers:
+            self.append(number)
 
 
 @dataclass

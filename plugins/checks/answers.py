@@ -11,6 +11,7 @@ from typing import Any
 
 from core import CheckedExample, DataCheck, DataFacts, Finding, hookimpl
 from core.audit import Watch
+from core.audit.watching import Numbers
 from core.types import Options
 from plugins.checks.learning import counted, watching
 
@@ -87,7 +88,7 @@ def shortened(text: str, length: int = 60) -> str:
 
 def answer_format(facts: DataFacts, options: Options) -> Watch:
     """Answers that leave the form of nearly all others: JSON, its keys, its surrounding space."""
-    numbers = array("q")  # of the examples that answer something
+    numbers = Numbers()  # of the examples that answer something
     broken, spaced, keyed = array("q"), array("q"), array("q")
     hashes = array("q")  # of the keys, of each in `keyed`
     labels = Labels()
@@ -146,7 +147,7 @@ def _other_keys(facts: DataFacts, keyed: array[int], hashes: array[int]) -> list
     return [Finding(f"{message} the usual {listed}", facts.places(other), help="use the same keys")]
 
 
-def _spellings(facts: DataFacts, labels: Labels, numbers: array[int]) -> list[Finding]:
+def _spellings(facts: DataFacts, labels: Labels, numbers: Sequence[int]) -> list[Finding]:
     known = labels.closed()
     if known is None:
         return []

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from core import CheckedExample, DataCheck, DataFacts, Finding, hookimpl
 from core.audit import Watch
-from core.audit.watching import Marks
+from core.audit.watching import Marks, Numbers
 from core.types import Options
 from plugins.checks.answers import LEAST, Labels, answers_something, parsed, shortened
 from plugins.checks.learning import counted, watching
@@ -24,8 +24,8 @@ class Seen:
     """What one side has, training or test."""
 
     labels: Labels = field(default_factory=Labels)
-    numbers: array[int] = field(default_factory=lambda: array("q"))  # of the examples that answer something
-    lengths: array[int] = field(default_factory=lambda: array("q"))  # characters of their prompts
+    numbers: Numbers = field(default_factory=Numbers)  # of the examples that answer something
+    lengths: array[int] = field(default_factory=lambda: array("i"))  # characters of their prompts
     json: int = 0
     empty: dict[str, Marks] = field(default_factory=dict)  # by field, the examples in which it is empty
 

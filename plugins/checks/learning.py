@@ -9,7 +9,7 @@ from typing import Any
 from core import CheckedExample, DataCheck, DataFacts, Finding, hookimpl
 from core.audit import Watch
 from core.audit.facts import Level
-from core.audit.watching import TRAINED, Marks, at_once, marking
+from core.audit.watching import TRAINED, Marks, Numbers, at_once, marking
 from core.data.collected import length_99
 from core.types import Options
 
@@ -125,7 +125,7 @@ def too_few(facts: DataFacts, options: Options) -> Watch:
 
 def length_spread(facts: DataFacts, options: Options) -> Watch:
     """A few very long answers that most of the loss is computed on."""
-    tokens, numbers = array("i"), array("q")
+    tokens, numbers = array("i"), Numbers()
 
     def see(part: str, first: int, examples: Sequence[CheckedExample]) -> None:
         import numpy as np
@@ -149,7 +149,7 @@ def length_spread(facts: DataFacts, options: Options) -> Watch:
         message = (
             f"the longest 1 % of the examples hold {share / total:.0%} of all trained tokens and outweigh the others"
         )
-        places = facts.places(np.frombuffer(numbers, dtype=np.int64)[top].tolist())
+        places = facts.places([numbers[index] for index in top.tolist()])
         return [Finding(message, places, help="shorten or split them, or lower sequence_len")]
 
     return Watch(see, findings)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from core import CheckedExample, DataCheck, DataFacts, Finding, hookimpl
 from core.audit import Watch
 from core.audit.looked import looked_up
+from core.audit.watching import Numbers
 from core.types import Options
 from plugins.checks.learning import counted, watching
 from plugins.checks.similarity import Texts, similar
@@ -31,10 +32,10 @@ SIMILARITY = {
 
 
 class Contents:
-    """The training examples that are kept, by a hash of what they are about: 16 bytes each."""
+    """The training examples that are kept, by a hash of what they are about: 8 bytes each."""
 
     def __init__(self) -> None:
-        self.numbers, self.hashes = array("q"), array("q")
+        self.numbers, self.hashes = Numbers(), array("q")
 
     def see(self, part: str, first: int, examples: Sequence[CheckedExample]) -> None:
         """The next examples."""
@@ -53,8 +54,9 @@ class Contents:
         """The numbers of those that are equal to an earlier one."""
         import numpy as np
 
-        copies: list[int] = np.delete(np.frombuffer(self.numbers, dtype=np.int64), self.firsts()).tolist()
-        return copies
+        copies = np.ones(len(self.numbers), dtype=bool)
+        copies[self.firsts()] = False
+        return [self.numbers[index] for index in np.flatnonzero(copies).tolist()]
 
 
 def duplicates(facts: DataFacts, options: Options) -> Watch:
@@ -100,7 +102,7 @@ def near_duplicates(facts: DataFacts, options: Options) -> Watch:
 
 def conflicting_answers(facts: DataFacts, options: Options) -> Watch:
     """Prompts that stand in the training data with more than one answer."""
-    numbers, prompts, answers = array("q"), array("q"), array("q")
+    numbers, prompts, answers = Numbers(), array("q"), array("q")
 
     def see(part: str, first: int, examples: Sequence[CheckedExample]) -> None:
         if part != "train":
@@ -124,13 +126,21 @@ def conflicting_answers(facts: DataFacts, options: Options) -> Watch:
     return Watch(see, findings)
 
 
-def _conflicts(numbers: array[int], prompts: array[int], answers: array[int]) -> tuple[list[list[int]], int]:
+def _conflicts(numbers: Sequence[int], prompts: array[int], answers: array[int]) -> tuple[list[list[int]], int]:
     """(for each prompt with several answers, the first example of each answer), and how many prompts there are."""
     import numpy as np
 
     if not numbers:
         return [], 0
     asked, given = (np.frombuffer(column, dtype=np.int64) for column in (prompts, answers))
+    # most prompts stand there once: only the others are looked at any further
+    order = np.argsort(asked, kind="stable")
+    same = asked[order[1:]] == asked[order[:-1]]
+    count = len(asked) - int(np.count_nonzero(same))
+    repeated = np.sort(order[np.concatenate([[False], same]) | np.concatenate([same, [False]])])
+    if not len(repeated):
+        return [], count
+    asked, given = asked[repeated], given[repeated]
     _, first_of, prompt_of = np.unique(asked, return_index=True, return_inverse=True)
     # the first example of every prompt and answer
     pairs = np.unique(np.stack([first_of[prompt_of.reshape(-1)], given]), axis=1, return_index=True)[1]
@@ -140,8 +150,8 @@ def _conflicts(numbers: array[int], prompts: array[int], answers: array[int]) ->
     chosen = np.isin(owners, several)
     groups: dict[int, list[int]] = {}
     for owner, index in zip(owners[chosen].tolist(), pairs[chosen].tolist(), strict=True):
-        groups.setdefault(owner, []).append(numbers[index])
-    return [groups[owner] for owner in sorted(groups)], len(first_of)
+        groups.setdefault(owner, []).append(numbers[int(repeated[index])])
+    return [groups[owner] for owner in sorted(groups)], count
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from core import CheckedExample, DataCheck, DataFacts, Finding, hookimpl
 from core.audit import Watch
-from core.audit.watching import ALL, Marks, each_once, marking, sorting
+from core.audit.watching import ALL, Marks, Numbers, each_once, marking, sorting
 from core.types import Options
 from plugins.checks.answers import answers_something
 from plugins.checks.learning import counted, watching
@@ -105,7 +105,7 @@ def script(facts: DataFacts, options: Options) -> Watch:
     """Answers in another script than nearly all others."""
     kinds = {"": 0, **{name: number for number, name in enumerate(SCRIPTS, 1)}}
     names = list(kinds)
-    codes, numbers = array("B"), array("q")
+    codes, numbers = array("B"), Numbers()
 
     def see(part: str, first: int, examples: Sequence[CheckedExample]) -> None:
         if part == "train":
@@ -128,7 +128,7 @@ def script(facts: DataFacts, options: Options) -> Watch:
             return []
         listed = ", ".join(f"{name} {count:,}" for name, count in others)
         message = f"{len(odd):,} of {counted(counts.total())} are not in {usual} script like the others ({listed})"
-        places = facts.places(np.frombuffer(numbers, dtype=np.int64)[odd].tolist())
+        places = facts.places([numbers[index] for index in odd.tolist()])
         return [Finding(message, places, help="take them out, or add more of them")]
 
     return Watch(see, findings)
