@@ -66,8 +66,20 @@ def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> list[Any]:
     # an earlier call of the tokenizer may have left these set
     backend.no_truncation()
     backend.no_padding()
-    encode = backend.encode_batch if byte_lengths(tokenizer) is None else backend.encode_batch_fast
-    return list(encode(list(texts), add_special_tokens=False))
+    if byte_lengths(tokenizer) is None:
+        return list(backend.encode_batch(list(texts), add_special_tokens=False))
+    return list(backend.encode_batch_fast(list(texts), add_special_tokens=False))
+
+
+def encode_ahead(texts: Sequence[str], tokenizer: Tokenizer) -> list[Any]:
+    """Like `encode_texts`, and where nothing but ids is asked of encodings, int32 arrays of them: encodings that wait
+    for their turn take a hundred bytes for each token."""
+    import numpy as np
+
+    encodings = encode_texts(texts, tokenizer)
+    if byte_lengths(tokenizer) is None:
+        return encodings
+    return [np.array(_ids(encoding), dtype=np.int32) for encoding in encodings]
 
 
 def label_examples(examples: Sequence[Example], encodings: Sequence[Any], tokenizer: Tokenizer) -> list[Arrays]:
@@ -80,7 +92,7 @@ def label_examples(examples: Sequence[Example], encodings: Sequence[Any], tokeni
     prefix = leading_ids(tokenizer)
     written = [example for example in examples if example.input_ids is None]
     texts = [joined(example) for example in written]
-    ids = [np.array(_ids(encoding), dtype=np.int32) for encoding in encodings]
+    ids = [np.asarray(_ids(encoding), dtype=np.int32) for encoding in encodings]
     turns = [_turns(example.segments) for example in written]
     seams = find_seams(texts, encodings, ids, turns, tokenizer)
     made = iter([_labelled(row, found, prefix) for row, found in zip(ids, seams, strict=True)])
@@ -125,7 +137,7 @@ def _missing_prefix(ids: Sequence[int], prefix: list[int]) -> list[int]:
 
 
 def _ids(encoding: Any) -> list[int]:
-    ids: list[int] = encoding if isinstance(encoding, list) else encoding.ids
+    ids: list[int] = getattr(encoding, "ids", encoding)
     return ids
 
 

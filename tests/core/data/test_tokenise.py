@@ -162,3 +162,20 @@ def test_a_vocabulary_that_is_not_byte_level_is_asked_for_offsets(tokenizer: Any
         tokenizer.backend_tokenizer.pre_tokenizer = other
         tokenizer.add_tokens([f"new {number}"])
         assert seams.byte_lengths(tokenizer) is None
+
+
+def test_ids_alone_give_the_same_labels_as_encodings(tokenizer: Any) -> None:
+    from core.data.tokenise import encode_ahead, label_examples
+
+    examples = [Example([Segment(text), Segment(f" answer {text}", True, True)]) for text in TEXTS]
+    texts = [text + f" answer {text}" for text in TEXTS]
+    ahead = encode_ahead(texts, tokenizer)
+    assert {type(ids) for ids in ahead} == {np.ndarray}
+    made = [
+        [
+            (one.input_ids.tolist(), one.labels.tolist(), one.straddling)
+            for one in label_examples(examples, got, tokenizer)
+        ]
+        for got in (ahead, encode_texts(texts, tokenizer))
+    ]
+    assert made[0] == made[1]
