@@ -77,8 +77,12 @@ def is_whole(folder: Path) -> bool:
 
 
 def read_progress(checkpoint: Path) -> Progress:
-    """What was recorded in a whole checkpoint."""
-    return Progress(**json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8")))
+    """What was recorded in a whole checkpoint. Raises `UserError` where it cannot be read."""
+    try:
+        return Progress(**json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        help = "go on from an earlier one with --resume FOLDER/checkpoint-N, or start anew with --overwrite"
+        raise UserError(f"checkpoint {str(checkpoint)!r} is damaged: {PROGRESS} is not whole", help=help) from error
 
 
 def write_progress(folder: Path, progress: Progress) -> None:

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
-from core import Problem, RecipeError
+from core import Problem, RecipeError, UserError
 
 ADAPTER_CONFIG = "adapter_config.json"
 # what decides the shapes and the scale of an adapter, as peft names it -> the recipe's key
@@ -26,7 +27,9 @@ HELP = "go on with what the checkpoint was trained with, or start anew with --ov
 
 
 def refuse_other_model(model: Any, checkpoint: Path) -> None:
-    """Raise `RecipeError` where adapter or weights in `checkpoint` are not those of `model`, with both values."""
+    """Raise `RecipeError` where adapter or weights in `checkpoint` are not those of `model`, with both values, and
+    `UserError` where a file of the checkpoint is missing or broken off."""
+    _refuse_damaged(checkpoint)
     configs = getattr(model, "peft_config", None)
     saved = checkpoint / ADAPTER_CONFIG
     if saved.is_file() != (configs is not None):
@@ -42,6 +45,37 @@ def refuse_other_model(model: Any, checkpoint: Path) -> None:
     problems = problems or list(_shapes(model, checkpoint))
     if problems:
         raise RecipeError(problems)
+
+
+def _refuse_damaged(checkpoint: Path) -> None:
+    from safetensors import SafetensorError
+
+    broken = ""
+    try:
+        weights = [name for name, _ in _saved_shapes(checkpoint)]
+        # shards and other trainers' files lie in folders of their own
+        if not weights and not any(entry.is_dir() or entry.suffix == ".bin" for entry in checkpoint.iterdir()):
+            broken = "it has no file of weights (*.safetensors)"
+        for file in (checkpoint / ADAPTER_CONFIG, checkpoint / "trainer_state.json"):
+            broken = broken or _not_json(file)
+    except SafetensorError as error:
+        broken = f"its weights cannot be read: {error}"
+    for pattern in ("*.pt", "*.pth"):
+        for file in sorted(checkpoint.glob(pattern)):
+            # torch writes archives, whose list of contents comes last
+            broken = broken or ("" if is_zipfile(file) else f"{file.name} is not whole")
+    if broken:
+        help = "go on from an earlier one with --resume FOLDER/checkpoint-N, or start anew with --overwrite"
+        raise UserError(f"checkpoint {str(checkpoint)!r} is damaged: {broken}", help=help)
+
+
+def _not_json(file: Path) -> str:
+    try:
+        if file.is_file():
+            json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return f"{file.name} is not whole"
+    return ""
 
 
 def _settings(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> Iterator[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from core import RecipeError
+from core import RecipeError, UserError
 from core.testing.recipes import write_tiny_recipe
+from plugins.trainers.sft.checkpoints import read_progress
 from plugins.trainers.sft.resumed import refuse_other_model
 from tests.core.lock.conftest import tunesmith
 
@@ -66,6 +68,44 @@ def test_weights_of_another_shape_and_another_kind_are_refused(tiny_model: Path,
     save_file({"model.norm.weight": torch.zeros(3)}, tmp_path / "other" / "model.safetensors")
     with pytest.raises(RecipeError, match=r"has model\.norm\.weight in the shape \(3,\), the model of this recipe in"):
         refuse_other_model(model, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("file", "size", "said"),
+    [
+        ("adapter_model.safetensors", None, "it has no file of weights"),
+        ("adapter_model.safetensors", 10, "its weights cannot be read"),
+        ("adapter_model.safetensors", 2000, "its weights cannot be read"),
+        ("adapter_config.json", 20, "adapter_config.json is not whole"),
+        ("trainer_state.json", 0, "trainer_state.json is not whole"),
+        ("optimizer.pt", 300, "optimizer.pt is not whole"),
+        ("rng_state.pth", 0, "rng_state.pth is not whole"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_with_what_is_wrong_in_it(
+    tiny_model: Path, tmp_path: Path, file: str, size: int | None, said: str
+) -> None:
+    model = lora(tiny_model)
+    model.save_pretrained(tmp_path)
+    (tmp_path / "trainer_state.json").write_text("{}")
+    for name in ("optimizer.pt", "rng_state.pth"):
+        torch.save({"state": torch.zeros(100)}, tmp_path / name)
+    refuse_other_model(model, tmp_path)
+    if size is None:
+        (tmp_path / file).unlink()
+    else:
+        os.truncate(tmp_path / file, size)
+    with pytest.raises(UserError, match=said) as raised:
+        refuse_other_model(model, tmp_path)
+    assert "is damaged" in raised.value.message
+    assert "--overwrite" in (raised.value.help or "")
+
+
+@pytest.mark.parametrize("text", ["", '{"step": 1', "[]", '{"unknown": 1}'])
+def test_a_record_of_progress_that_is_not_whole_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "tunesmith_progress.json").write_text(text)
+    with pytest.raises(UserError, match=r"is damaged: tunesmith_progress\.json is not whole"):
+        read_progress(tmp_path)
 
 
 @pytest.mark.slow
