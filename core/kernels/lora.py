@@ -42,11 +42,13 @@ class LoraLinear(torch.autograd.Function):
         with torch.autocast(rows.device.type, enabled=False):
             grad = grads[0].reshape(-1, weight.shape[0]).to(rows.dtype)
             grad_narrow = grad @ b
-            grad_narrow *= ctx.scaling
-            grad_x = None
+            grad_x = None  # scaled within the products, or in the gradients' own dtype: one rounding fewer
             if ctx.needs_input_grad[0]:
-                grad_x = (grad @ weight.to(rows.dtype)).addmm_(grad_narrow, a).view(ctx.shape).to(x_type)
+                grad_x = (
+                    (grad @ weight.to(rows.dtype)).addmm_(grad_narrow, a, alpha=ctx.scaling).view(ctx.shape).to(x_type)
+                )
             grad_down = (grad_narrow.t() @ rows).to(down_type)
+            grad_down *= ctx.scaling
             grad_up = (grad.t() @ narrow).to(up_type)
             grad_up *= ctx.scaling
         return grad_x, None, None, grad_down, grad_up, None, None

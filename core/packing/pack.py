@@ -10,7 +10,7 @@ from core.packing.prefixes import fill_bins, lay_out, stored_tokens
 from core.packing.rows import Bin, blank_bin, outline, trace_row
 
 CAPACITY_STEP = 1.25  # ratio between the bin capacities that pack_step tries
-PASS_TOKENS = 16  # what starting a computation of one more bin costs, in tokens
+PASS_TOKENS = 100  # what computing one more bin costs, in tokens: measured, see benchmarks/LOG.md
 
 
 @dataclass(frozen=True)
