@@ -28,6 +28,7 @@ def defaults_taken(recipe: Recipe, host: Host) -> str:
         for key, value in recipe.defaults.items()
         if key not in recipe.values
         and key not in replaced
+        and all(recipe[other] == wanted for other, wanted in host.recipe_keys[key].get("x-only-with", {}).items())
         and value not in (None, False, "", [])
         and not isinstance(value, Mapping)
         and (host.key_owners[key] in owners or key in used)

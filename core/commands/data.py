@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 HELP = "audit a recipe's data and show how it is tokenised; on a data file, propose the recipe lines"
 EXAMPLE = "tunesmith data recipes/quickstart.yml --longest --html data.html"
 RECIPE_SUFFIXES = (".yml", ".yaml")
+DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".gz", ".zst")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +50,8 @@ def execute(args: argparse.Namespace) -> int:
     for path in (args.dump, args.html):
         if path is not None and not path.parent.is_dir():
             raise UserError(f"there is no folder {str(path.parent)!r} to write {path.name} to", help="make it first")
+    if args.target.suffix.lower() in DATA_SUFFIXES and not args.target.exists():
+        raise UserError(f"no such file: {str(args.target)!r}", help="name a recipe, or a data file or folder")
     if args.target.suffix.lower() not in RECIPE_SUFFIXES and args.target.exists():
         from core.preview.propose import propose_recipe
 

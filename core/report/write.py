@@ -97,7 +97,8 @@ def rerender(run_dir: Path) -> None:
             help="name the output_dir of a run that ended",
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{str(run_dir)!r} holds a run whose files cannot be read: {error}") from error
+        help = "get an intact copy of the run"
+        raise UserError(f"{str(run_dir)!r} holds a run whose files cannot be read: {error}", help=help) from error
     _render(run_dir, values, predictions)
     say_table(values, str(run_dir))
 

@@ -44,6 +44,8 @@ def test_what_the_recipe_sets_and_what_takes_no_part_is_left_out(host: Host) -> 
     [
         ({"warmup_ratio": 0.1}, "warmup_steps"),
         ({"max_steps": 5}, "num_epochs"),
+        ({"max_steps": 5}, "streaming_multipack_buffer_size"),
+        ({"on_bad_row": "raise"}, "max_bad_rows"),
         ({"save_strategy": "no"}, "save_steps"),
         ({"saves_per_epoch": 2}, "save_steps"),
         ({"adapter": "lora", "lora_target_linear": True}, "lora_target_modules"),
@@ -59,6 +61,11 @@ def test_a_default_that_another_key_stands_in_for_is_not_taken(
 def test_a_key_that_is_off_stands_in_for_nothing(host: Host, values: dict[str, Any]) -> None:
     found = {entry.split()[0] for entry in taken(host, adapter="lora", **values)}
     assert found >= {"num_epochs", "save_steps", "lora_target_modules"}
+
+
+def test_a_key_that_needs_another_is_told_beside_it(host: Host) -> None:
+    found = {entry.split()[0] for entry in taken(host, on_bad_row="skip", streaming=True, max_steps=5)}
+    assert found >= {"max_bad_rows", "streaming_multipack_buffer_size"}
 
 
 def test_what_a_key_stands_in_for_is_a_key_with_a_default(host: Host) -> None:

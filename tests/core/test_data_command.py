@@ -79,6 +79,11 @@ def test_mistakes(here: Path, tiny_model: Path, capsys: Captured, arguments: lis
     assert said in capsys.readouterr().err
 
 
+def test_a_data_file_that_is_not_there_is_no_recipe(here: Path, capsys: Captured) -> None:
+    assert data("nope.jsonl") == 2
+    assert capsys.readouterr().err.startswith("error: no such file: 'nope.jsonl'\nhelp: ")
+
+
 def test_a_bare_file(here: Path, capsys: Captured) -> None:
     (here / "rows.csv").write_text("question,answer\nIs it?,yes\n", encoding="utf-8")
     assert data("rows.csv") == 0
