@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from core.console import say
 from core.errors import UserError
-from core.evaluation.answerers import Tuned, model_facts, other_model, tuned_model, untouched_base
+from core.evaluation.answerers import Tuned, other_model, tuned_model, untouched_base
 from core.evaluation.answers import FOLDER, KeptAnswers, open_answers
+from core.evaluation.asking import answers_are_read, ask, from_disk
 from core.evaluation.cost import cost_facts
-from core.evaluation.engines import generate_elsewhere
-from core.evaluation.facts import choices_of, save_scores, settled_by
-from core.evaluation.generate import Decoding, generate, make_decoding, to_generation
-from core.evaluation.greedy import Decoder, innermost, make_decoder
-from core.evaluation.latency import latency_sample, measure_latency
-from core.evaluation.likelihood import measure_choices, measure_likelihood
+from core.evaluation.facts import choices_of, save_scores
+from core.evaluation.greedy import innermost
 from core.evaluation.metrics import ScoringError, ready_metrics, score_column
 from core.evaluation.probing import probe_models
 from core.evaluation.questions import Questions, key_of_answers, make_ready
@@ -115,17 +111,18 @@ def _answered(
     choices = choices_of(plan.evaluation.metrics, items)
     needs = [*(need for need in needs if need in ("latency", "likelihood")), *choices]
     kept = {questions.column.name: _kept(questions, saved, keep_in, reuse=reuse) for questions in group.columns}
-    open_ones = [one for one in group.columns if not kept[one.column.name].complete(len(items), needs)]
+    asked = len(items) if answers_are_read(plan) else 0
+    open_ones = [one for one in group.columns if not kept[one.column.name].complete(asked, needs)]
     generations: dict[str, list[Generation]] = {}
     if open_ones:
         with group.enter() as (model, how):
             model.eval()
-            generations = _ask(plan, open_ones, items, model, how, kept, needs, choices, saved)
+            generations = ask(plan, open_ones, items, model, how, kept, needs, choices, saved)
     reports = {}
     for questions in group.columns:
         name = questions.column.name
         if name not in generations:
-            generations[name] = _from_disk(questions, kept[name])
+            generations[name] = from_disk(questions, kept[name], choices)
             say(f"{name}: {len(items)} answers taken from {keep_in / FOLDER}")
         reports[name] = _scored(plan, questions, generations[name], items, kept[name])
     return reports
@@ -134,101 +131,6 @@ def _answered(
 def _kept(questions: Questions, saved: Tuned, keep_in: Path, *, reuse: bool) -> KeptAnswers:
     (key,) = gather_objects([key_of_answers(questions, saved)] if is_main() else [])
     return open_answers(keep_in, questions.column.name, key, reuse=reuse)
-
-
-def _ask(
-    plan: Plan,
-    columns: Sequence[Questions],
-    items: Sequence[Item],
-    model: Module,
-    how: str,
-    kept: dict[str, KeptAnswers],
-    needs: Sequence[str],
-    choices: Mapping[str, Sequence[Sequence[str]]],
-    saved: Tuned,
-) -> dict[str, list[Generation]]:
-    """Answers and measured facts of the columns of one model, all added to what is kept."""
-    decoder = make_decoder(model)
-    decodings = {one.column.name: make_decoding(one.plan, model, one.tokenizer) for one in columns}
-    settled = settled_by(plan, items)
-    found = {
-        one.column.name: _generated(one, decoder, decodings[one.column.name], kept, settled, saved) for one in columns
-    }
-    first = decodings[columns[0].column.name]
-    measured_at = None
-    if "latency" in needs:
-        sample = latency_sample(len(items), plan.evaluation.latency_sample, plan.recipe["seed"] or 0)
-        measured_at = datetime.now(UTC).isoformat(timespec="seconds")
-        timed = measure_latency(decoder, {one.column.name: one.ids for one in columns}, sample, first)
-        for name, values in timed.items():
-            kept[name].add_measured("latency", values)
-    for one in columns:
-        if "likelihood" in needs:
-            references = [item.references[0] for item in items]
-            decoding = decodings[one.column.name]
-            nll = measure_likelihood(decoder, one.tokenizer, one.prompts.texts, references, decoding)
-            kept[one.column.name].add_measured("likelihood", nll)
-        for kind, listed in choices.items():
-            decoding = decodings[one.column.name]
-            chosen = measure_choices(decoder, one.tokenizer, one.prompts.texts, listed, decoding)
-            kept[one.column.name].add_measured(kind, chosen)
-        generations, seconds = found[one.column.name]
-        facts = {"model": how, **model_facts(model), **_counts(generations, seconds, decodings[one.column.name])}
-        if measured_at is not None:
-            turns = [other.column.name for other in columns]
-            facts |= {"latency_measured": measured_at, "latency_in_turn": turns if len(turns) > 1 else []}
-        kept[one.column.name].add_facts(facts)
-    return {name: generations for name, (generations, _) in found.items()}
-
-
-def _generated(
-    questions: Questions,
-    decoder: Decoder,
-    decoding: Decoding,
-    kept: dict[str, KeptAnswers],
-    settled: Callable[[int, str], bool] | None,
-    saved: Tuned,
-) -> tuple[list[Generation], float]:
-    name, started = questions.column.name, time.perf_counter()
-    before = len(kept[name].tokens)
-    engine = questions.plan.evaluation.generator
-    if engine is not None:
-        generations = generate_elsewhere(engine, questions, decoding, saved, kept[name])
-    else:
-        generations = generate(decoder, questions.tokenizer, questions.ids, decoding, kept[name], settled)
-    seconds = time.perf_counter() - started
-    capped = _capped(generations)
-    say(
-        f"{name}: {len(generations)} answers in {seconds:.1f} s"
-        + (f", {before} of them from an earlier attempt" if before else "")
-        + (f", {capped} cut off at {decoding.max_new_tokens} tokens" if capped else "")
-    )
-    return generations, seconds
-
-
-def _capped(generations: Sequence[Generation]) -> int:
-    return sum(not (generation.stopped or generation.settled) for generation in generations)
-
-
-def _counts(generations: Sequence[Generation], seconds: float, decoding: Decoding) -> dict[str, Any]:
-    return {
-        "generation_seconds": round(seconds, 3),
-        "tokens_per_answer": sum(generation.tokens for generation in generations) / len(generations),
-        "capped": _capped(generations),
-        "settled": sum(generation.settled for generation in generations),
-        "max_new_tokens": decoding.max_new_tokens,
-        "decoding": "greedy",
-        "batch_size": decoding.batching.used,
-        "stop_ids": sorted(decoding.stop_ids),
-    }
-
-
-def _from_disk(questions: Questions, kept: KeptAnswers) -> list[Generation]:
-    """The answers as they were generated."""
-    facts = kept.facts
-    decoding = Decoding(frozenset(facts["stop_ids"]), 0, facts["max_new_tokens"], facts["batch_size"])
-    ids = [kept.tokens[position] for position in range(len(questions.ids))]
-    return [to_generation(new, questions.tokenizer, decoding) for new in ids]
 
 
 def _scored(

@@ -88,7 +88,9 @@ def notes(values: Mapping[str, Any]) -> list[str]:
     """What a reader must know of the comparison: how it was decoded, what was timed, which weights answered."""
     if not values["evaluation"]:
         return []
-    said = ["In brackets: 95 % intervals. All columns answered the same held-out items, decoded greedily."]
+    generated = any(facts.get("decoding", "greedy") == "greedy" for facts in values["columns"].values())
+    how = "decoded greedily" if generated else "nothing generated: the most likely choice stands for the answer"
+    said = [f"In brackets: 95 % intervals. All columns answered the same held-out items, {how}."]
     timed = next((column["latency"]["n"] for column in values["evaluation"].values() if "latency" in column), 0)
     if timed:
         said.append(f"Latency: {timed} items, one at a time, after warming up.")

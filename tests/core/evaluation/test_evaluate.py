@@ -54,6 +54,39 @@ def test_a_column_says_how_it_came_about(prepared: Any) -> None:
     json.dumps(dict(base.facts))
 
 
+@pytest.mark.parametrize("metric", [{"type": "multiple_choice", "choices": ["yes", "no"]}, {"type": "perplexity"}])
+def test_metrics_by_likelihood_alone_generate_nothing(
+    prepared: Any, monkeypatch: pytest.MonkeyPatch, metric: dict[str, Any]
+) -> None:
+    from core.evaluation import asking
+
+    def never(*args: Any, **options: Any) -> Any:
+        pytest.fail("an answer was generated")
+
+    plan, data, tokenizer = prepared({"metrics": [metric], "compare": ["base"]}, adapter="lora")
+    model = plan.adapter.build(plan)
+    monkeypatch.setattr(asking, "generate", never)
+    column = evaluate(plan, model, tokenizer, data, ("base",)).columns["base"]
+    assert column.metrics[metric["type"]].n == 12
+    assert column.facts["decoding"] == "none, by likelihood"
+    assert (column.facts["capped"], column.facts["tokens_per_answer"]) == (0, 0)
+    texts = [answer.text for answer in column.generations]
+    if metric["type"] == "perplexity":
+        assert set(texts) == {""}
+    else:
+        right = [float(text == item.references[0]) for text, item in zip(texts, data.test, strict=True)]
+        assert column.metrics["multiple_choice"].scores == right, "the choice stands for the answer"
+
+    # as an attempt that broke off left it, and then with a metric that reads answers
+    again = evaluate(plan, model, tokenizer, data, ("base",), reuse=True).columns["base"]
+    assert again.generations == column.generations
+    monkeypatch.undo()
+    plan, data, tokenizer = prepared({"metrics": [metric, {"type": "accuracy"}], "compare": ["base"]}, adapter="lora")
+    both = evaluate(plan, model, tokenizer, data, ("base",), reuse=True).columns["base"]
+    assert both.facts["tokens_per_answer"] > 0
+    assert both.metrics[metric["type"]].scores == column.metrics[metric["type"]].scores
+
+
 def test_answers_are_those_of_generate_one_by_one(prepared: Any) -> None:
     plan, data, tokenizer = prepared({"compare": COMPARE, "max_new_tokens": 6}, adapter="full")
     model = plan.adapter.build(plan)
