@@ -138,7 +138,11 @@ def _isolates(plan: Plan, model: Any) -> tuple[bool, str]:
         inner.set_attn_implementation("sdpa")
         works = True
     if works and on_cpu(model) and inner.config._attn_implementation == "sdpa":
-        inner.set_attn_implementation(register_segments())
+        if plan.recipe["dataloader_num_workers"]:
+            # what tells the rows of a mask apart is lost on its way from another process
+            say("attention is computed over whole bins, which is slower: leave out dataloader_num_workers")
+        else:
+            inner.set_attn_implementation(register_segments())
     if not works or plan.recipe["fsdp"] or plan.recipe["fsdp_config"] or plan.recipe["deepspeed"]:
         return works, reason  # a model still to be sharded may have no weights to probe yet
     return probe_isolated_attention(model)
