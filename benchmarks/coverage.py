@@ -1,6 +1,6 @@
 """How often the 95 % intervals hold the truth, by enumeration and by simulation: the tables of docs/statistics.md.
 
-    python benchmarks/coverage.py             the full tables, about four minutes on one core
+    python benchmarks/coverage.py             the full tables, about five minutes on one core
     python benchmarks/coverage.py --quick     the sizes that the tests take
 
 The functions are imported by tests/core/evaluation/test_coverage.py.
