@@ -84,13 +84,13 @@ class Divider:
         self.pieces = 1
         self.units: list[MicroBatch] = []
         self._at = 0
-        self._failed = self._last = self._agreed = False
+        self._failed = self._last = self._agreed = self._again = False
 
     def begin(self, batches: Sequence[dict[str, Any]]) -> None:
         """A new optimizer step, of `batches` on this rank."""
         self.units = [batch.pop(UNITS) for batch in batches]
         self._at = 0
-        self._failed = False
+        self._failed = self._again = False
 
     def train(self, model: Any, inputs: dict[str, Any], count: Any) -> torch.Tensor:
         """Forward and backward pass of the step's next micro batch; returns its loss.
@@ -135,19 +135,21 @@ class Divider:
         self, model: Any, count: Any, batches: Sequence[MicroBatch], inputs: dict[str, Any] | None, *, final: bool
     ) -> torch.Tensor | None:
         """The losses of `batches` together; None where there was no room (on all ranks alike if `final`)."""
-        self._agreed = False
         total: torch.Tensor | None = None
-        pieces = list(self._pieces(batches))
-        for number, piece in enumerate(pieces):
-            self._last = final and number == len(pieces) - 1
+        whole = inputs is not None and self.pieces == 1
+        parts = [inputs] if whole else [part for piece in self._pieces(batches) for part in self._parts(piece)]
+        for number, part in enumerate(parts):
+            # Ranks whose forward pass found room still expect to exchange gradients in their next backward pass: so
+            # all do, at the first part of a step that is begun again. What is added to a mean is averaged at the end.
+            self._last = final and (number == len(parts) - 1 or (number == 0 and self._again))
             if self._failed and not self._last:
                 continue
+            self._agreed = False
             try:
                 if self._failed:
                     raise torch.OutOfMemoryError("an earlier micro batch of this step")
-                batch = inputs if inputs is not None and self.pieces == 1 else self._collated(piece)
                 with nullcontext() if self._last or not final else self.trainer.accelerator.no_sync(model):
-                    loss = self.step(model, batch, count)
+                    loss = self.step(model, part, count)
                 total = loss if total is None else total + loss
                 continue
             except TooLargeError:
@@ -161,7 +163,6 @@ class Divider:
                 if self._last and self._may_agree() and not self._agreed:
                     self._anyone(failed=True)
             # out of the handler, so that what the failed pass held is free
-            batch = {}
             if self._last or world_size() == 1:
                 return None
         return None if self._failed else total
@@ -170,13 +171,15 @@ class Divider:
         for batch in batches:
             yield from divided(batch, self.pieces)
 
-    def _collated(self, piece: MicroBatch) -> dict[str, Any]:
+    def _parts(self, piece: MicroBatch) -> list[dict[str, Any]]:
+        """The tensors of a piece, in the parts that it is computed in."""
         source = self.trainer.train_source
-        return dict(source.collate(UnitRows(source.dataset, source.plan).__getitems__(piece)))
+        made: dict[str, Any] = dict(source.collate(UnitRows(source.dataset, source.plan).__getitems__(piece)))
+        return list(made.get("parts", [made]))
 
     def _smaller(self) -> None:
         """Halve the pieces and forget what the step has done so far. Raises `UserError` where they are single rows."""
-        self._failed = False
+        self._failed, self._again = False, True
         self.trainer.forget_step()
         gc.collect()
         if torch.cuda.is_available():

@@ -29,10 +29,10 @@ def launch(tmp_path: Path, tiny_model: Path) -> Any:
     # this type with use_cpu is what makes accelerate start several CPU processes
     config.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nuse_cpu: true\n")
 
-    def start(name: str, processes: int, **settings: Any) -> subprocess.Popen[str]:
+    def start(name: str, processes: int, script: Path = SCRIPT, **settings: Any) -> subprocess.Popen[str]:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        arguments = [str(SCRIPT), str(tiny_model), str(folder), json.dumps(settings)]
+        arguments = [str(script), str(tiny_model), str(folder), json.dumps(settings)]
         command: Sequence[str] = [sys.executable, *arguments]
         if processes > 1:
             flags = ["--config_file", str(config), "--num_processes", str(processes), "--num_machines", "1"]
@@ -120,6 +120,17 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_both(launch: Any) -> None:
     output, result = finish(launch("one", 2, micro_batch_size=2, spoil_rank=1), expected=None)
     assert "loss is nan at step 1 of 7" in result["error"], output
     assert result["ranks"] == [0, 1]
+
+
+def test_one_rank_without_room_halves_both(launch: Any) -> None:
+    script = SCRIPT.with_name("train_full.py")
+    output, _ = finish(launch("full", 2, script=script, full_rank=1, micro_batch_size=4, share_prefixes=False))
+    straight, full = (json.loads(line) for line in output.splitlines() if line.startswith("{"))
+    assert (straight["name"], full["name"]) == ("straight", "full")
+    assert full["losses"] == pytest.approx(straight["losses"], rel=1e-5)
+    assert full["weights"] == pytest.approx(straight["weights"], rel=1e-5)
+    told = "out of memory at step 3: begun again with the same rows, from now on 2 at a time, 2 times accumulated"
+    assert output.count(told) == 1, output
 
 
 def test_ctrl_c_ends_the_step_and_saves(launch: Any) -> None:
