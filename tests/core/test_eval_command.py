@@ -115,6 +115,26 @@ def test_gates_decide_the_exit_code(run_dir: Path, capsys: Any) -> None:
     assert [gate["passed"] for gate in values_of(run_dir / "evaluations" / "2")["gates"]] == [True, True]
 
 
+def test_more_forgetting_than_allowed_decides_the_exit_code(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from core.evaluation import probing
+    from core.results import ProbeReport
+
+    followed = iter([38, 4, 38, 37])  # of 40: base and tuned, twice
+
+    def probed(*args: Any) -> ProbeReport:
+        count = next(followed)
+        return ProbeReport({"instructions": [{"followed": float(index < count)} for index in range(40)]}, [])
+
+    monkeypatch.setattr(probing, "probe_model", probed)
+    asked = ["eval", str(run_dir), "--set", "evaluation.forgetting={probe: default, max_drop: 0.02}"]
+    assert main(asked) == 3
+    assert "forgetting shown, more than the 2 % allowed" in " ".join(capsys.readouterr().out.split())
+    assert values_of(run_dir / "evaluations" / "1")["forgetting"]["passed"] is False
+    assert main(asked) == 0, "one item fewer shows nothing"
+
+
 def test_scoring_that_broke_off_is_finished_where_it_stopped(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
