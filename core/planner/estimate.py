@@ -213,7 +213,8 @@ def _heaviest(plan: Plan, model: Any, load: Workload, device: Device) -> StepMem
     held = {(parameter.dtype, parameter.requires_grad) for parameter in model.parameters()}
     if {(torch.bfloat16, False), (torch.float32, True)} <= held:
         autocast = torch.bfloat16  # a frozen base in bfloat16 is computed with in bfloat16, on a processor, too
-    walk = Walk(autocast, load.accumulation > 1 or load.parts > 1, str(checkpointing).startswith("offload"))
+    away = device.kind == "cuda" and str(checkpointing).startswith("offload")  # a CPU keeps them where they are
+    walk = Walk(autocast, load.accumulation > 1 or load.parts > 1, away)
     batch = max(load.batches, key=lambda one: one["input_ids"].numel())
     return step_memory(model, batch, load.loss, walk)
 

@@ -42,7 +42,10 @@ def test_a_larger_micro_batch_longer_rows_and_no_checkpointing_take_more(make: M
 
     plain = activations()
     assert activations(micro_batch_size=8) > 1.8 * plain
-    assert activations(micro_batch_size=8, gradient_checkpointing=True) < 1.5 * plain
+    checkpointed = activations(micro_batch_size=8, gradient_checkpointing=True)
+    assert checkpointed < 1.5 * plain
+    # on a CPU there is nowhere else to keep them
+    assert activations(micro_batch_size=8, gradient_checkpointing="offload") == checkpointed
     assert activations(sequence_len=64, pad_to_sequence_len=True) < activations(pad_to_sequence_len=True) / 8
 
 
