@@ -81,7 +81,7 @@ def test_other_errors_are_no_lack_of_memory(model: Any) -> None:
 
 
 def test_the_batch_size_follows_the_length_alone() -> None:
-    assert Batching().start(100, "cpu") == 32
+    assert Batching().start(100, "cpu") == 64
     assert Batching().start(4096, "cpu") == 4
     assert Batching().start(10**6, "cpu") == 1
     assert Batching().start(100, "cuda") == 128
