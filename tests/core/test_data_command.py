@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from core.cli import main
+from core.host import load_host
 from core.testing.recipes import ALPACA_ROWS, write_tiny_recipe
 
 Captured = pytest.CaptureFixture[str]
@@ -26,6 +27,7 @@ def data(*arguments: object) -> int:
 
 def test_a_recipe(here: Path, tiny_model: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = write_tiny_recipe(here, tiny_model)
+    load_host()  # plugins that are imported later would keep what is patched here
     monkeypatch.setattr("core.models.load_base", lambda plan: pytest.fail("the model was loaded"))
     assert data(recipe, "--row", "2", "--dump", "out.jsonl", "--html", "out.html") == 0
     out = capsys.readouterr().out
