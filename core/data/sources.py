@@ -6,17 +6,15 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from core.data.addresses import is_address
+from core.data.datasets_library import hub_rows, saved_rows
 from core.data.files import READERS, SUFFIXES, SourceRow, display, kind_of, read_source, suffix_of
 from core.data.opened import SourceFile, local_file
 from core.data.splits import SPLIT_WORDS, Rows, parted, selected, split_in_name
 from core.errors import DataError
-from core.hub_access import from_cache_alone, hub_reachable
 from core.secrets import masked_address
 from core.types import DatasetPlan
 
@@ -118,8 +116,8 @@ def _open(path: str, options: Mapping[str, Any], split: str) -> Rows:
         kinds = [kind_of(file.name, kind) for file in chosen]
         return Rows(lambda: _each(chosen, kinds))
     if is_address(path) or Path(path).is_dir():
-        return _saved(path, split)
-    return _hub(path, options, split)
+        return saved_rows(path, split, shown(path))
+    return hub_rows(path, options, split)
 
 
 def _each(files: Sequence[SourceFile], kinds: Sequence[str]) -> Iterator[SourceRow]:
@@ -231,84 +229,3 @@ def _saved_at(address: str) -> bool:
     from core.data.remote import holds
 
     return not suffix_of(address) and any(holds(address, name) for name in SAVED)
-
-
-def _saved(path: str, split: str) -> Rows:
-    """A folder written by `save_to_disk` of the `datasets` library."""
-    from datasets import DatasetDict, load_from_disk
-
-    name = shown(path)
-    try:
-        saved = load_from_disk(path)
-    except Exception as error:
-        raise DataError(
-            f"{name} cannot be read as a saved data set: {' '.join(str(error).replace(path, name).split())}",
-            help="write it again with save_to_disk",
-        ) from error
-    if isinstance(saved, DatasetDict):
-        saved = saved[_chosen_split(list(saved), split, name)]
-    return _numbered(saved, name)
-
-
-def _chosen_split(there: list[str], split: str, name: str) -> str:
-    wanted = split or ("train" if "train" in there or len(there) != 1 else there[0])
-    if wanted not in there:
-        raise DataError(f"{name} has no split {wanted!r}; it has: {', '.join(there)}", help="set split to one of these")
-    return wanted
-
-
-def _numbered(rows: Any, name: str) -> Rows:
-    def read() -> Iterator[SourceRow]:
-        return (SourceRow(dict(values), f"{name} row {number}") for number, values in enumerate(rows, start=1))
-
-    return Rows(read, len(rows) if hasattr(rows, "__len__") else None)
-
-
-def _hub(path: str, options: Mapping[str, Any], split: str) -> Rows:
-    from datasets import load_dataset
-
-    from core.models.loading import quiet
-
-    reachable = hub_reachable()
-    try:
-        with quiet(), nullcontext() if reachable else from_cache_alone():
-            rows = load_dataset(
-                path,
-                name=options.get("name"),
-                split=split or "train",
-                revision=options.get("revision"),
-                data_files=options.get("data_files"),
-                streaming=bool(options.get("streaming")),
-            )
-    except Exception as error:
-        if not reachable:
-            raise DataError(
-                f"the data set {path!r} is not in the hub's cache, and the hub cannot be reached",
-                help="check the name and the connection, or give the path of a local file",
-            ) from error
-        raise _not_from_hub(path, error) from error
-    if not options.get("streaming"):
-        return _numbered(rows, path)
-    return Rows(lambda: _while_reached(_numbered(rows, path).read(), path))
-
-
-def _while_reached(rows: Iterator[SourceRow], path: str) -> Iterator[SourceRow]:
-    """The rows of a data set of the hub that is fetched while it is read."""
-    while True:
-        try:
-            row = next(rows, None)
-        except Exception as error:
-            raise _not_from_hub(path, error) from error
-        if row is None:
-            return
-        yield row
-
-
-def _not_from_hub(path: str, error: Exception) -> DataError:
-    # the library raises many kinds of error (connection, name, gate, parsing), all of them the user's
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    reason = " ".join(islice(lines, 2)) or type(error).__name__
-    return DataError(
-        f"the data set {path!r} cannot be loaded from the hub: {reason}",
-        help="check the name and the connection, or give the path of a local file",
-    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.data import read_rows, sources
+from core.data import datasets_library, read_rows
 from core.errors import DataError
 from tests.core.data.making import alpaca_rows, dataset, write_lines
 
@@ -212,10 +212,10 @@ def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("Couldn't reach 'some/set' on the Hub (LocalEntryNotFoundError)")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(sources, "hub_reachable", lambda: False)
+    monkeypatch.setattr(datasets_library, "hub_reachable", lambda: False)
     error = refusal("some/set", name="main", split="test", revision="abc")
     assert error.message == "the data set 'some/set' is not in the hub's cache, and the hub cannot be reached"
-    monkeypatch.setattr(sources, "hub_reachable", lambda: True)
+    monkeypatch.setattr(datasets_library, "hub_reachable", lambda: True)
     error = refusal("some/set", name="main", split="test", revision="abc")
     assert error.message == (
         "the data set 'some/set' cannot be loaded from the hub: "
@@ -235,7 +235,7 @@ def test_hub_rows_that_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
         return datasets.IterableDataset.from_generator(rows)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(sources, "hub_reachable", lambda: True)
+    monkeypatch.setattr(datasets_library, "hub_reachable", lambda: True)
     assert numbers("some/set", streaming=True, split="train[1:4]") == [1, 2, 3]
     assert refusal("some/set", streaming=True).message == (
         "the data set 'some/set' cannot be loaded from the hub: the hub went away"
