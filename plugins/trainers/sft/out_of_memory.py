@@ -136,8 +136,10 @@ class Divider:
     ) -> torch.Tensor | None:
         """The losses of `batches` together; None where there was no room (on all ranks alike if `final`)."""
         total: torch.Tensor | None = None
-        whole = inputs is not None and self.pieces == 1
-        parts = [inputs] if whole else [part for piece in self._pieces(batches) for part in self._parts(piece)]
+        if inputs is not None and self.pieces == 1:
+            parts = [inputs]
+        else:
+            parts = [part for piece in self._pieces(batches) for part in self._parts(piece)]
         for number, part in enumerate(parts):
             # Ranks whose forward pass found room still expect to exchange gradients in their next backward pass: so
             # all do, at the first part of a step that is begun again. What is added to a mean is averaged at the end.
