@@ -19,6 +19,7 @@ from core.console import say
 from core.processes import is_main, world_size
 
 from .batches import MicroBatch, UnitRows
+from .saving import save_last_step
 
 if TYPE_CHECKING:
     from .trainer import SFTTrainer
@@ -230,5 +231,5 @@ class Divider:
         self.trainer.forget_step()
         kept = ""
         if step and (not alone or (is_main() and self._may_agree())):
-            kept = f"; saved {self.trainer.save_last_step(alone=alone)}, go on from it with --resume"
+            kept = f"; saved {save_last_step(self.trainer, alone=alone)}, go on from it with --resume"
         raise UserError(f"out of memory at step {step + 1}: {where}{kept}", help=self.advice())

@@ -14,19 +14,17 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_callback import ExportableState
-from transformers.trainer_utils import rotate_checkpoints
 
 from core import UserError
 from core.evaluation.during import SampleScorer
 from core.kernels import fuse_lora
 from core.memory import PeakMemory
-from core.processes import is_main, process_seconds
 
 from .batches import BatchPlan, RankSampler, UnitRows
-from .checkpoints import TRAINER_STATE, Progress, checkpoints, new_checkpoint, write_progress
+from .checkpoints import Progress, checkpoints
 from .loss import head_of, summed_loss
 from .out_of_memory import Divider, NumberedRows, numbered
+from .saving import save_checkpoint
 
 SHOWN_ROWS = 10
 Batch = Mapping[str, torch.Tensor]
@@ -102,8 +100,8 @@ class SFTTrainer(Trainer):
         self._step_loss = torch.zeros((), dtype=torch.float64)
         self._step_targets = 0
         self._grad_norm: float | None = None
-        self._saved_step = -1
-        self._memory: PeakMemory | None = None
+        self.saved_step = -1
+        self.memory: PeakMemory | None = None
         self._logged = (0.0, 0, time.monotonic(), 0.0)  # summed loss, targets, time and pause at the last log
         self._summed = (0.0, 0)  # summed loss and targets of this call of train()
 
@@ -228,7 +226,7 @@ class SFTTrainer(Trainer):
 
     def watch(self, memory: PeakMemory) -> None:
         """Note in every checkpoint what `memory` has measured by then."""
-        self._memory = memory
+        self.memory = memory
 
     def start_clock(self) -> None:
         """Count time from now on."""
@@ -241,7 +239,7 @@ class SFTTrainer(Trainer):
         return before + time.monotonic() - start
 
     @contextlib.contextmanager
-    def _paused(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Time spent in here is not training time, for the rate of tokens."""
         start = time.monotonic()
         try:
@@ -257,7 +255,7 @@ class SFTTrainer(Trainer):
         """Mean loss per target over the validation data, on all ranks together; when it is time, with the metrics of
         the sample that is scored by generation."""
         assert self.val_source is not None
-        with self._paused():
+        with self.paused():
             start = time.monotonic()
             model = self.model_wrapped
             model.eval()
@@ -296,53 +294,4 @@ class SFTTrainer(Trainer):
     # -------------------------------------------------------------- checkpoints
 
     def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
-        """All of a checkpoint, or nothing of it; older ones go only when it stands."""
-        folder = self.output_dir / f"checkpoint-{self.state.global_step}"
-        if self._saved_step == self.state.global_step:
-            return
-        with self._paused():
-            best = folder.with_name(f"checkpoint-{self.state.best_global_step}")
-            if best == folder or best.is_dir():
-                self.state.best_model_checkpoint = str(best)
-            with new_checkpoint(folder) as partial:
-                self._write_parts(partial)
-            self._saved_step = self.state.global_step
-            if is_main():
-                rotate_checkpoints(
-                    output_dir=str(self.output_dir),
-                    save_total_limit=self.args.save_total_limit,
-                    best_model_checkpoint=self.state.best_model_checkpoint,
-                    use_mtime=True,
-                )
-
-    def save_last_step(self, *, alone: bool) -> Path:
-        """A checkpoint of the weights as the last whole step left them. alone: the other ranks take no part in it."""
-        folder = self.output_dir / f"checkpoint-{self.state.global_step}"
-        if alone and not folder.exists():
-            with new_checkpoint(folder, alone=True) as partial:
-                self._write_parts(partial)
-        elif not alone:
-            self._save_checkpoint(self.model)
-        return folder
-
-    def _write_parts(self, partial: Path) -> None:
-        self.save_model(str(partial), _internal_call=True)
-        (partial / "training_args.bin").unlink(missing_ok=True)
-        if not self.args.save_only_model:
-            self._save_optimizer_and_scheduler(str(partial))
-            self._save_scaler(str(partial))
-            self._save_rng_state(str(partial))
-        if is_main():
-            self._write_state(partial)
-
-    def _write_state(self, partial: Path) -> None:
-        self.tokenizer.save_pretrained(str(partial))
-        for callback in (*self.callback_handler.callbacks, self.control):
-            if isinstance(callback, ExportableState):
-                states: Any = self.state.stateful_callbacks
-                states[type(callback).__name__] = callback.state()
-        earlier = self.progress.earlier_seconds + process_seconds()
-        peak = max(self.progress.peak_bytes, self._memory.peak_bytes if self._memory else 0)
-        reached = dataclasses.replace(self.progress, seconds=self.seconds(), earlier_seconds=earlier, peak_bytes=peak)
-        write_progress(partial, reached)
-        self.state.save_to_json(str(partial / TRAINER_STATE))
+        save_checkpoint(self)
