@@ -36,6 +36,7 @@ def compare(
     among: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Tuned against another column on the items both have a score for: difference, interval, p-value, outcome.
+    Better or worse is what both say: the interval leaves out zero, and the p-value is below 0.05.
 
     The difference is tuned minus other. Right/wrong scores: Newcombe's interval and McNemar's exact test. Other means:
     bootstrap and sign flips. Figures that are no mean over the items (F1, BLEU, a median): the bootstrap of their
@@ -61,9 +62,8 @@ def compare(
     sign = 1 if metric.evaluator.higher_is_better else -1
     interval = found["interval"]
     outcome = "not_shown"
-    # the bootstrap of a handful of items is too sure of itself: the test must agree
-    sure = found.pop("exact") or found["p_value"] < LEVEL
-    if interval is not None and sure and (interval[0] > 0 or interval[1] < 0):
+    # an interval of a handful of items is too sure of itself, whatever its method: the test must agree
+    if interval is not None and found["p_value"] < LEVEL and (interval[0] > 0 or interval[1] < 0):
         outcome = "better" if sign * interval[0] > 0 else "worse"
     return {
         "metric": metric.name,
@@ -102,7 +102,6 @@ def _of_shares(first: Sequence[float], second: Sequence[float], confidence: floa
         "interval": newcombe_paired(both, only_first, only_second, neither, confidence),
         "p_value": mcnemar(only_first, only_second),
         "needed": items_needed_binary(difference, (only_first + only_second) / n),
-        "exact": True,
     }
 
 
@@ -115,7 +114,6 @@ def _of_means(differences: Sequence[float], seed: int, confidence: float) -> dic
         "interval": bootstrap_mean(differences, seed=seed, confidence=confidence),
         "p_value": permutation(differences, seed=seed),
         "needed": items_needed(mean, deviation),
-        "exact": False,
     }
 
 
@@ -145,5 +143,4 @@ def _of_summaries(
         "p_value": swaps(swapped, n, seed=seed),
         # the standard error that such an interval stands for, as a deviation per item
         "needed": items_needed(difference, half / 1.96 * math.sqrt(n)) if confidence == CONFIDENCE else None,
-        "exact": False,
     }

@@ -172,13 +172,15 @@ def items_needed_binary(
 ) -> int | None:
     """Items for McNemar's test to show a `difference` of two shares, `discordant` being the share of items that one
     column gets right and the other wrong: Connor, "Sample size for testing differences in proportions for
-    the paired-sample design", Biometrics 43 (1987), after Miettinen (1968). None where there is no difference.
+    the paired-sample design", Biometrics 43 (1987), after Miettinen (1968). Never fewer than give the exact test
+    the differing items without which its p-value cannot fall below `level`. None where there is no difference.
     """
     if not difference or discordant < abs(difference):
         return None
     rest = max(discordant - difference * difference, 0.0)
     root = _z(1 - level) * math.sqrt(discordant) + _z_one_sided(power) * math.sqrt(rest)
-    return math.ceil((root / difference) ** 2)
+    differing = math.floor(1 - math.log2(level)) + 1  # all one way: p = 2 / 2^differing
+    return max(math.ceil((root / difference) ** 2), math.ceil(differing / discordant))
 
 
 def items_needed(

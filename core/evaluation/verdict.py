@@ -63,9 +63,9 @@ def verdict(
     """The decision, JSON-ready: `words`, `outcome`, `metric`, `against` and `comparisons`.
 
     The first metric of the recipe that judges answers decides, against the best untuned column. outcome: `better` or
-    `worse` if the 95 % interval of the paired difference leaves out zero, else `not_shown`; `no_test_set` and
-    `not_compared` where there is nothing to decide on. Every other metric is said to be better or worse only if its
-    p-value, corrected for the number of metrics, is below 0.05 too.
+    `worse` if the 95 % interval of the paired difference leaves out zero and the p-value of the paired test, corrected
+    for the number of metrics, is below 0.05, else `not_shown`; the same for every other metric. `no_test_set` and
+    `not_compared` where there is nothing to decide on.
     """
     if not columns:
         words = "No verdict: nothing was held back for testing; name a test set under evaluation.datasets."
@@ -85,7 +85,7 @@ def verdict(
         if column.name != TUNED and comparable(metric, tuned, column)
     ]
     for name in columns:
-        _correct([one for one in comparisons if one["against"] == name], decisive.name if name == best else None)
+        _correct([one for one in comparisons if one["against"] == name])
     chosen = next(one for one in comparisons if one["metric"] == decisive.name and one["against"] == best)
     others = [one for one in comparisons if one["against"] == best and one is not chosen]
     worse = worse_slices(slices or {})
@@ -136,7 +136,7 @@ def slice_table(
             }
             comparisons = _slice_comparison(plan, columns, places, deciding)
             rows.append({"value": value, "items": len(places), "columns": figures, "comparisons": comparisons})
-        _correct([one for row in rows for one in row["comparisons"]], None)
+        _correct([one for row in rows for one in row["comparisons"]])
         table[field] = rows
     return table
 
@@ -211,11 +211,10 @@ def _deciding(plan: Plan, columns: Mapping[str, ColumnReport]) -> tuple[MetricPl
     return decisive, max(scored, key=lambda name: sign * (scored[name].metrics[decisive.name].value or 0.0))
 
 
-def _correct(family: list[dict[str, Any]], decisive: str | None) -> None:
-    """Add the p-values corrected for the size of the family (Holm); only what still stands is better or worse, the
-    metric that decides aside, which was chosen beforehand."""
+def _correct(family: list[dict[str, Any]]) -> None:
+    """Add the p-values corrected for the size of the family (Holm); only what still stands is better or worse."""
     corrected = holm([comparison["p_value"] for comparison in family])
     for comparison, value in zip(family, corrected, strict=True):
         comparison["p_value_holm"] = value
-        if comparison["metric"] != decisive and value >= LEVEL:
+        if value >= LEVEL:
             comparison["outcome"] = "not_shown"

@@ -41,7 +41,7 @@ def say_verdict(
         text += f"; prompting alone reaches {_say(metric, columns['prompted'].metrics[metric.name].value)}"
     if chosen["interval"] is not None:
         low, high = chosen["interval"]
-        text += f"; difference to {_column(best)} {_points(metric, low, high)}"
+        text += f"; difference to {_column(best)} {_points(metric, low, high)}{_test_mark(chosen)}"
     parts = [text, *_needed(metric, chosen)]
     for other in plan.evaluation.metrics:
         figure = columns[TUNED].metrics.get(other.name)
@@ -65,6 +65,16 @@ def say_beside(forgetting: Mapping[str, Any] | None, gates: Sequence[Mapping[str
     if failed:
         said.append(f"{len(failed)} of {len(gates)} gates failed" if len(gates) > 1 else "the gate failed")
     return said
+
+
+def _test_mark(chosen: Mapping[str, Any]) -> str:
+    """What stands against an interval that leaves out zero, where it is not enough."""
+    low, high = chosen["interval"]
+    if chosen["outcome"] != "not_shown" or low <= 0 <= high:
+        return ""
+    value, corrected = chosen["p_value"], chosen["p_value_holm"]
+    more = f", {corrected:.2g} corrected for the number of metrics" if corrected > value else ""
+    return f", which the paired test does not bear out (p = {value:.2g}{more})"
 
 
 def _needed(metric: MetricPlan, chosen: Mapping[str, Any]) -> list[str]:

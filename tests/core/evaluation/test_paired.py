@@ -60,6 +60,19 @@ def test_zero_and_one_are_right_and_wrong_only_for_a_share() -> None:
     assert compare(share, *same)["interval"] is not None
 
 
+@pytest.mark.parametrize(("items", "outcome"), [(2, "not_shown"), (5, "not_shown"), (6, "better"), (40, "better")])
+def test_the_paired_test_must_agree_with_the_interval(items: int, outcome: str) -> None:
+    accuracy = make_metric(load_host().evaluators["accuracy"])
+    references = ["a"] * items
+    tuned = column("tuned", accuracy, references, references)
+    base = column("base", accuracy, ["b"] * items, references)
+    found = compare(accuracy, tuned, base)
+    assert found["interval"][0] > 0, "by the interval alone even two items would do"
+    assert found["p_value"] == pytest.approx(min(1.0, 2 / 2**items))
+    assert found["outcome"] == outcome
+    assert compare(accuracy, base, tuned)["outcome"] == {"better": "worse"}.get(outcome, outcome)
+
+
 def test_only_the_items_asked_for_are_compared() -> None:
     accuracy = make_metric(load_host().evaluators["accuracy"])
     references = ["a"] * 10

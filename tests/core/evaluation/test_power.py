@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from core.evaluation.statistics import items_needed, items_needed_binary, swaps
+from core.evaluation.statistics import items_needed, items_needed_binary, mcnemar, swaps
 
 
 def test_items_for_two_paired_shares_follow_connors_formula() -> None:
     # (1.95996 sqrt(0.3) + 0.84162 sqrt(0.3 - 0.01))^2 / 0.01 = 233.1
     assert items_needed_binary(0.1, 0.3) == 234
     assert items_needed_binary(-0.1, 0.3) == 234
+
+
+def test_fewer_items_than_the_exact_test_can_speak_about_are_not_named() -> None:
+    assert items_needed_binary(1.0, 1.0) == 6
+    assert mcnemar(6, 0) < 0.05 <= mcnemar(5, 0)
+    assert items_needed_binary(0.9, 0.9) == 7
 
 
 def test_items_for_a_mean_are_those_of_statsmodels() -> None:

@@ -84,6 +84,25 @@ def test_too_few_items_show_nothing() -> None:
     assert result["outcome"] == "not_shown"
 
 
+def test_two_items_do_not_make_it_worth_it() -> None:
+    result = decide([make_column("base", accuracy=right(0, 2)), make_column("tuned", accuracy=right(2, 2))])
+    assert result["comparisons"][0]["interval"][0] > 0
+    assert result["outcome"] == "not_shown"
+    assert result["words"].startswith("Not shown with 2 items that fine-tuning helps: accuracy 0 % → 100 %")
+    assert "points, which the paired test does not bear out (p = 0.5); about 6 items would be needed" in result["words"]
+
+
+def test_the_deciding_metric_has_to_stand_among_the_others() -> None:
+    columns = [
+        make_column("base", accuracy=right(0, 40), format_compliance=right(10, 40)),
+        make_column("tuned", accuracy=right(6, 40), format_compliance=right(11, 40)),
+    ]
+    assert decide(columns)["outcome"] == "better", "p = 0.031 alone"
+    result = decide(columns, ACCURACY, FORMAT)
+    assert (result["metric"], result["outcome"]) == ("accuracy", "not_shown")
+    assert "does not bear out (p = 0.031, 0.062 corrected for the number of metrics)" in result["words"]
+
+
 @pytest.mark.parametrize(("items", "words"), [(1, "Not shown with 1 item that"), (4, "Not shown with 4 items that")])
 def test_one_item_is_one_item(items: int, words: str) -> None:
     result = decide([make_column("base", accuracy=right(0, items)), make_column("tuned", accuracy=right(0, items))])
