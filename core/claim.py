@@ -60,6 +60,27 @@ def held_output_dir(plan: Plan, *, look_again: Callable[[Plan], None] = refuse_e
                 folder.rmdir()
 
 
+@contextmanager
+def shared_folder(folder: Path) -> Iterator[bool]:
+    """Within: whether `folder`, which is there, is this process's to write into; the same on every rank.
+
+    False, and nothing is held, where another process writes into it or it cannot be written.
+    """
+    from core.processes import gather_objects, is_main
+
+    claim: int | None = None
+    if is_main():
+        with suppress(UserError, OSError):
+            claim = _take(folder)
+    try:
+        (held,) = gather_objects([claim is not None] if is_main() else [])
+        yield held
+    finally:
+        if claim is not None:
+            (folder / CLAIM_FILE).unlink(missing_ok=True)
+            os.close(claim)
+
+
 def _missing(folder: Path) -> list[Path]:
     """The folders that have to be made for `folder`, the innermost first."""
     return [place for place in (folder, *folder.parents) if not place.exists()]

@@ -8,8 +8,8 @@ from pathlib import Path
 from core.errors import UserError
 from core.types import Plan
 
-# What a run leaves behind. --overwrite replaces only these, so that a mistyped output_dir cannot empty a home folder.
-RUN_FILES = (
+# what a run tells about itself
+RECORDS = (
     "run.json",
     "report.html",
     "predictions.jsonl",
@@ -20,6 +20,10 @@ RUN_FILES = (
     "README.md",
     "recipe.lock.yml",
     "reproduction.json",
+)
+# What a run leaves behind. --overwrite replaces only these, so that a mistyped output_dir cannot empty a home folder.
+RUN_FILES = (
+    *RECORDS,
     "adapter_config.json",
     "adapter_model.safetensors",
     "config.json",
@@ -32,7 +36,10 @@ RUN_FILES = (
 )
 # a folder called `runs` may hold more than TensorBoard's files
 TENSORBOARD = ("runs/*/events.out.tfevents.*", "runs/events.out.tfevents.*")
-RUN_PATTERNS = (*TENSORBOARD, "model*.safetensors", "checkpoint-*", "repeat-*", ".partial-*")
+OTHER_MODELS = ("checkpoint-*", "repeat-*", ".partial-*")
+RUN_PATTERNS = (*TENSORBOARD, "model*.safetensors", *OTHER_MODELS)
+# what people and loggers put beside a model
+BESIDE_MODELS = (".log", ".out", ".err", ".md", ".html")
 
 
 def refuse_existing_run(plan: Plan) -> None:
@@ -120,6 +127,24 @@ def _remove_empty(folder: Path, output_dir: Path) -> None:
     while folder != output_dir and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent
+
+
+def model_files(folder: Path) -> dict[str, Path]:
+    """Every file that the model (or adapter) in `folder` may be read from, by its path inside, whatever it is called.
+
+    Left out is what a run writes about itself, other models in folders of their own, logs, and what is hidden.
+    """
+    found = {}
+    for entry in sorted(folder.iterdir()):
+        other = any(entry.match(pattern) for pattern in OTHER_MODELS)
+        if entry.name == "runs" or other:
+            continue
+        for file in sorted(entry.rglob("*")) if entry.is_dir() else [entry]:
+            inside = file.relative_to(folder)
+            told = any(part.startswith(".") or part in RECORDS for part in inside.parts)
+            if file.is_file() and not told and file.suffix not in BESIDE_MODELS:
+                found[inside.as_posix()] = file
+    return found
 
 
 def run_files(folder: Path) -> list[Path]:

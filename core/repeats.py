@@ -33,8 +33,20 @@ def train_again(plan: Plan, tokenizer: Tokenizer, data: Data, after: EvalReport)
     return tuple(found)
 
 
-def score_again(plan: Plan, run: Path, tokenizer: Tokenizer, data: Data, after: EvalReport) -> tuple[Repeat, ...]:
-    """The same for a run that is scored without training: those of its repeats that have been trained."""
+def score_again(
+    plan: Plan,
+    run: Path,
+    tokenizer: Tokenizer,
+    data: Data,
+    after: EvalReport,
+    *,
+    keep_in: Path | None = None,
+    reuse: bool = True,
+) -> tuple[Repeat, ...]:
+    """The same for a run that is scored without training: those of its repeats that have been trained.
+
+    keep_in: the folder (default: `run`) around those that their answers are kept in, taken over where reuse says so.
+    """
     from core.console import say
 
     if plan.evaluation.repeats < 2 or TUNED not in after.columns:
@@ -43,7 +55,8 @@ def score_again(plan: Plan, run: Path, tokenizer: Tokenizer, data: Data, after: 
     for number in range(2, plan.evaluation.repeats + 1):
         again = plan_of_repeat(replace(plan, output_dir=run), number)
         if (again.output_dir / TRAINING_FILE).is_file():
-            found.append(_scored(again, tokenizer, data))
+            folder = (keep_in or run) / again.output_dir.name
+            found.append(_scored(again, tokenizer, data, keep_in=folder, reuse=reuse))
         else:
             say(f"warning: repeat {number} of {plan.evaluation.repeats} has not been trained, and is left out")
     return tuple(found) if len(found) > 1 else ()
@@ -91,10 +104,10 @@ def _train_once(plan: Plan, tokenizer: Tokenizer, data: Data, number: int) -> Re
     return Repeat(seed_of(plan), after.columns[TUNED])
 
 
-def _scored(plan: Plan, tokenizer: Tokenizer, data: Data) -> Repeat:
+def _scored(plan: Plan, tokenizer: Tokenizer, data: Data, *, keep_in: Path | None = None, reuse: bool = True) -> Repeat:
     from core.evaluation import evaluate
 
-    after = evaluate(plan, None, tokenizer, data, columns=(TUNED,), reuse=True)
+    after = evaluate(plan, None, tokenizer, data, columns=(TUNED,), reuse=reuse, keep_in=keep_in)
     return Repeat(seed_of(plan), after.columns[TUNED])
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -123,9 +124,10 @@ def rescore(plan: Plan, target: Target, lock: Lock | None, *, fresh: bool = Fals
         claim_output_dir(plan)
         kinds = (*BEFORE, *AFTER)
         saved = Tuned(target.kind, target.address)
-        at = _answers_folder(plan, target)
-        report = evaluate(plan, None, tokenizer, data, kinds, saved=saved, reuse=not fresh, keep_in=at)
-        repeats = score_again(plan, target.folder, tokenizer, data, report) if target.folder else ()
+        with _answers_folder(plan, target) as at:
+            report = evaluate(plan, None, tokenizer, data, kinds, saved=saved, reuse=not fresh, keep_in=at)
+            run = target.folder
+            repeats = score_again(plan, run, tokenizer, data, report, keep_in=at, reuse=not fresh) if run else ()
         trained, known = _training(target)
         scored = {"target": target.address, "kind": target.kind, "trained_here": known}
         return write_report(plan, data, EvalReport(), trained, report, scored=scored, repeats=repeats)
@@ -197,12 +199,22 @@ def _run_json(target: Target) -> Mapping[str, Any]:
     return values
 
 
-def _answers_folder(plan: Plan, target: Target) -> Path:
-    """Where answers are kept: with the run, so that every scoring of it shares them, if that can be written."""
+@contextmanager
+def _answers_folder(plan: Plan, target: Target) -> Iterator[Path]:
+    """Where answers are kept: with the run, so that every scoring of it shares them, if that can be written and no
+    other scoring (or the run itself) is writing there meanwhile."""
+    from core.claim import shared_folder
+    from core.console import say
+
     folder = target.folder
-    if target.kind == "run" and folder is not None and os.access(folder, os.W_OK):
-        return folder
-    return plan.output_dir
+    # the claim on the output folder is held already
+    if target.kind != "run" or folder is None or folder == plan.output_dir or not os.access(folder, os.W_OK):
+        yield plan.output_dir
+        return
+    with shared_folder(folder) as held:
+        if not held:
+            say(f"another process is writing into {folder}: its answers are left alone, and these kept by themselves")
+        yield folder if held else plan.output_dir
 
 
 def _tell_drift(plan: Plan, lock: Lock | None, tokenizer: Tokenizer) -> None:

@@ -130,10 +130,13 @@ def _address(text: str) -> str:
 
 
 def _stamp(saved: Tuned) -> Any:
-    from core.lock.hashes import folder_hashes
+    """What tells the tuned model apart from any other: the hash of each of its files, for an adapter of a plugin may
+    save whatever it likes."""
+    from core.lock.hashes import files_by_name
+    from core.output import model_files
 
     folder = Path(saved.address)
-    return folder_hashes(folder, (".safetensors", ".bin"), deep=False) if folder.is_dir() else saved.address
+    return files_by_name(model_files(folder)) if folder.is_dir() else saved.address
 
 
 def _through(plan: Plan, address: str) -> tuple[Plan, Tokenizer, Any]:

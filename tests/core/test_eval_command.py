@@ -334,6 +334,54 @@ def test_a_folder_that_another_process_writes_into_is_refused(run_dir: Path, cap
         refuse_results(make_test_plan(run_dir, run_dir, output_dir=str(held)))
 
 
+def test_scorings_side_by_side_do_not_mix_their_answers(run_dir: Path, tmp_path: Path, capsys: Any) -> None:
+    code = (
+        "import sys; from pathlib import Path; from core.claim import _take; _take(Path(sys.argv[1]));"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    before = {path: path.read_bytes() for path in (run_dir / "answers").iterdir()}
+    asked = ["eval", str(run_dir), "--set", "evaluation.compare=[tuned]", "--set", "evaluation.max_new_tokens=3"]
+    command = [sys.executable, "-c", code, str(run_dir)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "held\n"
+        assert main([*asked, "--output", str(tmp_path / "mine")]) == 0
+        owner.kill()
+    assert f"another process is writing into {run_dir}" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in (run_dir / "answers").iterdir()} == before
+    assert len(list((tmp_path / "mine" / "answers").iterdir())) == 1
+    (run_dir / CLAIM_FILE).unlink()
+    assert main([*asked, "--output", str(tmp_path / "next")]) == 0
+    assert len(list((run_dir / "answers").iterdir())) == len(before) + 1, "kept with the run, which nobody holds"
+    assert not (tmp_path / "next" / "answers").exists()
+    assert not (run_dir / CLAIM_FILE).exists()
+
+
+def test_an_adapter_that_saves_files_of_its_own_is_not_taken_for_its_older_self(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    import core.evaluation.answerers as answerers
+
+    asked = ["eval", str(run_dir), "--set", "evaluation.compare=[tuned]"]
+    (run_dir / "adapter.npz").write_bytes(b"first")
+    assert main(asked) == 0
+    assert "taken from" not in capsys.readouterr().out
+    (run_dir / "train.log").write_text("no part of the model")
+    assert main(asked) == 0
+    assert "tuned: 12 answers taken from" in capsys.readouterr().out
+    (run_dir / "adapter.npz").write_bytes(b"other")
+    loaded: list[Any] = []
+    load = answerers.load_saved
+
+    def counted(*args: Any) -> Any:
+        loaded.append(args)
+        return load(*args)
+
+    monkeypatch.setattr(answerers, "load_saved", counted)
+    assert main(asked) == 0
+    assert len(loaded) == 1, "other weights are asked anew"
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[..., Path]:
     def make(name: str, *files: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.errors import UserError
-from core.output import claim_output_dir, refuse_existing_run, run_files
+from core.output import claim_output_dir, model_files, refuse_existing_run, run_files
 from core.types import DatasetFormat, DatasetPlan, EvaluationPlan
 
 
@@ -134,3 +134,21 @@ def test_a_recipe_of_the_users_own_is_no_run(tmp_path: Path) -> None:
 def test_the_root_and_the_home_folder_are_refused(folder: Path, overwrite: bool) -> None:
     with pytest.raises(UserError, match="is the root or the home folder"):
         refuse_existing_run(OutputPlan(folder, overwrite=overwrite))
+
+
+def test_a_model_is_all_that_is_no_record_and_no_other_model(tmp_path: Path) -> None:
+    mine = ("adapter.npz", "adapter_config.json", "second/adapter_model.safetensors", "tokenizer.json")
+    others = (
+        "run.json",
+        "answers/base-1.0.jsonl",
+        "checkpoint-5/adapter_model.safetensors",
+        "repeat-2/adapter_model.safetensors",
+        "again/predictions.jsonl",
+        "runs/today/events.out.tfevents.1",
+        "train.log",
+        ".running.json",
+    )
+    for name in (*mine, *others):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert tuple(model_files(tmp_path)) == mine
