@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -120,7 +121,8 @@ def default_workload(plan: Plan, model: Any, data: Data, ranks: int) -> Workload
     longest = sorted(range(len(lengths)), key=lambda row: -lengths[row])[:size]
     batch = next(iter(replace(data, train=data.train.select(longest)).batches(size)))
     per_step = size * accumulation * ranks
-    steps = plan.recipe["max_steps"] or -(-len(lengths) // per_step) * int(plan.recipe["num_epochs"] or 1)
+    per_epoch = math.ceil(len(lengths) / per_step)
+    steps = plan.recipe["max_steps"] or math.ceil(float(plan.recipe["num_epochs"] or 1) * per_epoch)
     mean = sum(lengths) / max(1, len(lengths))
     return Workload(
         [batch],
