@@ -49,5 +49,8 @@ def _gathered_from_zero(model: torch.nn.Module) -> dict[str, Any]:
         with deepspeed.zero.GatheredParameters([parameter]):
             if is_main():
                 state[name] = parameter.detach().cpu().clone()
-    state.update({name: buffer.detach().cpu() for name, buffer in model.named_buffers()})
+    saved = model.state_dict().keys()  # no buffer that a model computes anew when it is loaded
+    for name, buffer in model.named_buffers(remove_duplicate=False):
+        if name in saved:
+            state[name] = buffer.detach().cpu()
     return state
