@@ -56,7 +56,8 @@ def planned_layout(plan: Plan, model: Any) -> Layout:
     works, _ = supports_isolated_attention(inner.config, "sdpa")
     if not works:
         return Layout()
-    if (wanted.bins or wanted.share) and on_cpu(model) and inner.config._attn_implementation == "sdpa":
+    apart = (wanted.bins or wanted.share) and on_cpu(model) and not plan.recipe["dataloader_num_workers"]
+    if apart and inner.config._attn_implementation == "sdpa":
         inner.set_attn_implementation(register_segments())
     return wanted
 

@@ -71,6 +71,12 @@ def make_model(kind: str, attention: str, dtype: Any) -> Any:
             **grouped, head_dim=4, sliding_window=WINDOW, **layers, num_local_experts=2, num_experts_per_tok=1
         ),
         "qwen3_next": lambda: hf.Qwen3NextConfig(**grouped, layer_types=["linear_attention", "full_attention"]),
+        "recurrent_gemma": lambda: hf.RecurrentGemmaConfig(
+            **{**grouped, "num_hidden_layers": 3}, attention_window_size=WINDOW, lru_width=16
+        ),
+        "llama4": lambda: hf.Llama4TextConfig(
+            **grouped, head_dim=4, attention_chunk_size=8, num_local_experts=2, intermediate_size_mlp=24
+        ),
         "mamba": lambda: hf.MambaConfig(vocab_size=WORDS, hidden_size=16, num_hidden_layers=2),
         "rwkv": lambda: hf.RwkvConfig(vocab_size=WORDS, hidden_size=16, num_hidden_layers=2),
         "bloom": lambda: hf.BloomConfig(vocab_size=WORDS, hidden_size=16, n_layer=2, n_head=2),

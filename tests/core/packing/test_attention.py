@@ -21,6 +21,8 @@ def test_models_that_keep_rows_apart_pass_the_probe(kind):
         ("mamba", "'linear_attention'"),
         ("rwkv", "carries state"),
         ("qwen3_next", "'linear_attention'"),
+        ("recurrent_gemma", "'linear_attention'"),
+        ("llama4", "'chunked_attention'"),
         ("bloom", "storage order"),
     ],
 )

@@ -14,6 +14,10 @@ from core import UserError
 from core.packing import register_segments
 from core.types import Data
 from plugins.trainers.sft import packed
+from plugins.trainers.sft.loss import head_of, summed_loss
+from plugins.trainers.sft.workload import planned_layout
+from tests.core.packing.packing_cases import WINDOW, make_model, plain_loss, ragged_rows
+from tests.core.plans import make_test_plan
 
 Prepare = Callable[..., tuple[Any, Any]]
 
@@ -107,6 +111,53 @@ def test_a_model_that_cannot_keep_rows_apart(
     for key in ("sample_packing", "share_prefixes"):
         with pytest.raises(UserError, match=f"{key}: true cannot be used with this model: rows see each other"):
             prepare(data=alike(), **{key: True})
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("mamba", "carry state"), ("recurrent_gemma", "carry state")])
+def test_a_model_with_state_is_trained_row_by_row_or_not_at_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, reason: str
+) -> None:
+    model = make_model(kind, "eager", torch.float32)
+    assert packed.choose_layout(make_test_plan(tmp_path, tmp_path, share_prefixes="auto"), model) == packed.Layout()
+    said = capsys.readouterr().out
+    assert "common prefixes are not shared" in said
+    assert reason in said
+    for key in ("sample_packing", "share_prefixes"):
+        with pytest.raises(UserError, match=f"{key}: true cannot be used with this model: .*{reason}") as caught:
+            packed.choose_layout(make_test_plan(tmp_path, tmp_path, **{key: True}), model)
+        assert caught.value.help == f"set {key}: false"
+
+
+def test_a_model_of_windows_alone_is_packed_with_its_window(tmp_path: Path) -> None:
+    """Every layer sees the last few tokens of its own row, never those stored before it."""
+    model = make_model("mistral", "sdpa", torch.float32)
+    plan = make_test_plan(tmp_path, tmp_path, sample_packing=True, share_prefixes=True, sequence_len=128)
+    layout = packed.choose_layout(plan, model)
+    assert layout == packed.Layout(bins=True, share=True)
+    rows = ragged_rows(3)
+    assert max(len(row["input_ids"]) for row in rows) > WINDOW + 9
+    batch = packed.collate_packed(plan, model, layout, 0)([rows])
+    with torch.no_grad():
+        found = sum(float(summed_loss(model, part, head_of(model))) for part in batch["parts"])
+        assert found / len(batch["target_ids"]) == pytest.approx(float(plain_loss(model, rows)), rel=1e-5)
+
+
+def test_batches_from_other_processes_are_attended_to_over_whole_bins(
+    prepare: Prepare, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"data": alike(8), "sample_packing": True, "sequence_len": 128, "max_steps": 1}
+    _, model = prepare("usual", **settings)
+    assert model.config._attn_implementation == register_segments()
+    assert "over whole bins" not in capsys.readouterr().out
+    _, model = prepare("workers", dataloader_num_workers=1, **settings)
+    assert model.config._attn_implementation == "sdpa"
+    said = "attention is computed over whole bins, which is slower: leave out dataloader_num_workers"
+    assert capsys.readouterr().out.count(said) == 1
+    # the planner reckons with the same attention
+    plan = make_test_plan(tmp_path, tiny_model, sample_packing=True, dataloader_num_workers=1)
+    shape = plan.adapter.build(plan)
+    assert planned_layout(plan, shape).bins
+    assert shape.config._attn_implementation == "sdpa"
 
 
 def test_an_attention_that_takes_no_mask_is_exchanged(
