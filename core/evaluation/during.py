@@ -12,8 +12,9 @@ from core.evaluation.facts import choices_of
 from core.evaluation.generate import context_length, generate, make_decoding
 from core.evaluation.greedy import innermost, make_decoder
 from core.evaluation.likelihood import measure_choices, measure_likelihood
-from core.evaluation.metrics import ready_metrics, score_column
+from core.evaluation.metrics import Facts, ready_metrics, score_column
 from core.evaluation.shots import rows_at
+from core.results import Generation
 from core.types import Data, Item, MetricPlan, Plan
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ SOURCE = "the validation data"
 @dataclass(frozen=True)
 class SampleScorer:
     """What a trainer calls now and then. score(model) -> the figure of each metric on the sample, the same on every
-    rank; call it on all of them. metrics: their names, each with whether more is better."""
+    rank; call it on all of them. metrics: their names, each with whether more is better.
+
+    A metric that fails is left out with a word, for training is worth more than a curve; one that chooses the model
+    (`metric_for_best_model`) raises `UserError`."""
 
     score: Callable[[Module], dict[str, float]]
     metrics: Mapping[str, bool]
@@ -122,6 +126,24 @@ def _score(
         for kind, listed in choices_of(metrics, items).items():
             name = kind.rpartition("@")[0]
             measured[name] = measure_choices(decoder, tokenizer, prompts, listed, decoding)
-    seed = plan.recipe["seed"] or 0
-    results = on_main(lambda: score_column(metrics, answers, items, measured, seed=seed))
-    return {name: result.value for name, result in results.items() if result.value is not None}
+    return on_main(lambda: _figures(plan, metrics, answers, items, measured))
+
+
+def _figures(
+    plan: Plan, metrics: Sequence[MetricPlan], answers: Sequence[Generation], items: Sequence[Item], measured: Facts
+) -> dict[str, float]:
+    from core.console import say
+
+    found = {}
+    choosing = str(plan.recipe["metric_for_best_model"] or "").removeprefix("eval_")
+    for metric in metrics:
+        try:
+            (result,) = score_column([metric], answers, items, measured, seed=plan.recipe["seed"] or 0).values()
+        except UserError as error:
+            if metric.name == choosing:
+                raise
+            say(f"warning: {error.message}; training goes on without this figure ({error.help})")
+            continue
+        if result.value is not None:
+            found[metric.name] = result.value
+    return found

@@ -288,7 +288,12 @@ class SFTTrainer(Trainer):
             return {}
         if step // self.scored_every == self._scored_step // self.scored_every:
             return self._scores if step == self._scored_step else {}
-        self._scored_step, self._scores = step, self.scorer.score(model)
+        try:
+            self._scored_step, self._scores = step, self.scorer.score(model)
+        except UserError as error:
+            save_checkpoint(self)  # on every rank, as the error is raised on every rank
+            error.help = f"{error.help}; training is saved up to step {step}: go on from there with --resume"
+            raise
         return self._scores
 
     # -------------------------------------------------------------- checkpoints

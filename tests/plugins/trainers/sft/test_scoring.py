@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from core.check import check_recipe
 from core.cli import main
+from core.errors import UserError
 from core.host import load_host
 from core.recipe import load_recipe
 from core.schema_files import load_fragment
@@ -97,6 +99,36 @@ def test_any_metric_may_choose_the_checkpoint_and_stop_the_training(tmp_path: Pa
     assert train["best"] == {"metric": "perplexity", "value": pytest.approx(scores[best]), "step": best}
     assert train["steps"] < 32
     assert train["stopped"] == "perplexity no longer improves"
+
+
+def test_a_metric_that_fails_costs_no_training(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    import core.evaluation.during as during
+
+    real, calls = during.score_column, []
+
+    def broken(metrics: Any, *args: Any, **options: Any) -> Any:
+        calls.append(metrics[0].name)
+        if metrics[0].name == "perplexity" and calls.count("perplexity") == 2:
+            raise UserError("the metric 'perplexity' failed on the item at train.jsonl:3", help="look at the row")
+        return real(metrics, *args, **options)
+
+    monkeypatch.setattr(during, "score_column", broken)
+    short = {**VALUES, "num_epochs": 2}
+    assert main(["run", str(write_tiny_recipe(tmp_path / "beside", tiny_model, short, rows=ROWS))]) == 0
+    assert "failed on the item at train.jsonl:3; training goes on without this figure" in capsys.readouterr().out
+    records = [one for one in finished(tmp_path / "beside")["train"]["history"] if "eval_accuracy" in one]
+    assert ["eval_perplexity" in one for one in records] == [True, False, True, True]
+
+    calls.clear()
+    chosen = {**short, "metric_for_best_model": "perplexity", "load_best_model_at_end": True}
+    recipe = str(write_tiny_recipe(tmp_path / "choosing", tiny_model, chosen, rows=ROWS))
+    assert main(["run", recipe]) == 2
+    (said,) = re.findall(r"saved up to step (\d+): go on from there with --resume", capsys.readouterr().err)
+    assert (tmp_path / "choosing" / "out" / f"checkpoint-{said}").is_dir()
+    assert main(["run", recipe, "--resume"]) == 0
+    assert f"resuming after step {said}" in capsys.readouterr().out
 
 
 @pytest.mark.slow
