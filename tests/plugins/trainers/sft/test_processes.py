@@ -117,9 +117,13 @@ def test_two_processes_resume_where_they_stopped(launch: Any) -> None:
 
 
 def test_a_loss_that_is_not_finite_on_one_rank_stops_both(launch: Any) -> None:
-    output, result = finish(launch("one", 2, micro_batch_size=2, spoil_rank=1), expected=None)
-    assert "loss is nan at step 1 of 7" in result["error"], output
+    spoilt = {"spoil_rank": 1, "spoil_step": 3, "save_steps": 2}
+    output, result = finish(launch("one", 2, micro_batch_size=2, **spoilt), expected=None)
+    assert "loss is nan at step 3 of 7" in result.get("error", ""), output
+    assert result["error"].count("data.jsonl:") == 4  # the rows of both ranks
     assert result["ranks"] == [0, 1]
+    assert result["help"].endswith("checkpoint-2'")
+    assert result["kept"] == [True, True]  # the optimizer has moved no weight since the checkpoint
 
 
 def test_one_rank_without_room_halves_both(launch: Any) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from core import UserError
+from plugins.trainers.sft import trainer
 from plugins.trainers.sft.batches import BatchPlan, row_lengths
 from plugins.trainers.sft.collate import collate_padded
 from plugins.trainers.sft.loss import head_of, summed_loss
@@ -253,33 +255,45 @@ def test_max_steps_and_fractions_of_an_epoch(prepare: Prepare) -> None:
     assert prepare("b", num_epochs=0.5)[0].run().steps == 3
 
 
-@pytest.mark.parametrize("kind", ["loss", "gradient"])
+@pytest.mark.parametrize(
+    ("spoilt", "said", "max_grad_norm"),
+    [
+        ("nan", "loss is nan", 1.0),
+        ("inf", "loss is inf", 1.0),
+        ("gradient", "gradient norm is", 1.0),
+        ("gradient", "gradient norm is", 0),
+    ],
+)
 def test_a_step_that_is_not_finite_is_refused_before_the_weights_move(
-    prepare: Prepare, tmp_path: Path, kind: str
+    prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: str, said: str, max_grad_norm: float
 ) -> None:
-    training, model = prepare(save_steps=2)
+    training, model = prepare(save_steps=3, max_grad_norm=max_grad_norm)
     calls = 0
 
-    def spoil(module: Any, inputs: Any, output: Any) -> Any:
+    def spoiled(*inputs: Any) -> Any:
         nonlocal calls
         calls += 1
+        loss = summed_loss(*inputs)
         if calls < 4:
-            return output
-        if kind == "loss":
-            return output * float("nan")
-        output.register_hook(lambda gradient: gradient * float("inf"))
-        return output
+            return loss
+        if spoilt == "gradient":
+            loss.register_hook(lambda gradient: gradient * math.inf)
+            return loss
+        return loss + float(spoilt)
 
-    model.model.norm.register_forward_hook(spoil)
+    monkeypatch.setattr(trainer, "summed_loss", spoiled)
     with pytest.raises(UserError) as caught:
         training.run()
     message = caught.value.message
     assert "at step 4 of 6" in message
-    assert ("loss is nan" if kind == "loss" else "gradient norm is") in message
+    assert said in message
     assert message.count("data.jsonl:") == 4
-    assert "checkpoint-2" in (caught.value.help or "")
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
-    assert [entry.name for entry in (tmp_path / "one" / "out").glob("checkpoint-*")] == ["checkpoint-2"]
+    kept = tmp_path / "one" / "out" / "checkpoint-3"
+    assert str(kept) in (caught.value.help or "")
+    assert list(kept.parent.glob("checkpoint-*")) == [kept]
+    saved = load_file(kept / "model.safetensors")
+    weights = model.state_dict()
+    assert all(torch.equal(weights[name], saved[name]) for name in saved)
 
 
 def test_plain_lines_are_printed_where_there_is_no_terminal(

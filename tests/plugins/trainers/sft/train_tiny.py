@@ -1,7 +1,7 @@
 """Trains the tiny model as one rank of a launched run; the main process prints the result as the last line, in JSON.
 
 usage: train_tiny.py MODEL_FOLDER WORK_FOLDER JSON, with the recipe's keys (and `rows`, `resume`, `slow`) in JSON;
-`stream` is a file of alpaca rows to stream
+`stream` is a file of alpaca rows to stream, `spoil_rank` the rank whose loss is no number from step `spoil_step` on
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from core.data.stream import Stream
 from core.launched import leave
 from core.processes import gather_objects, rank, start_processes, stop_processes, world_size
 from plugins.trainers.sft.batches import MicroBatch, UnitRows
+from plugins.trainers.sft.checkpoints import checkpoints
 from tests.core.data.making import dataset
 from tests.core.plans import make_test_data, make_test_plan
 
@@ -29,7 +30,8 @@ VALIDATION = 5  # rows
 def main() -> int:
     model_folder, folder, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     rows, resume, slow = settings.pop("rows", 26), settings.pop("resume", False), settings.pop("slow", 0.0)
-    spoil, stream = settings.pop("spoil_rank", None), settings.pop("stream", None)
+    spoil, spoil_step = settings.pop("spoil_rank", None), settings.pop("spoil_step", 1)
+    stream = settings.pop("stream", None)
     plan = make_test_plan(folder, model_folder, resume_from=folder / "out" if resume else None, **settings)
     start_processes(plan)
     from transformers import AutoTokenizer
@@ -38,7 +40,7 @@ def main() -> int:
     if slow:
         model.register_forward_hook(lambda *_: time.sleep(slow))
     if spoil == rank():
-        model.lm_head.register_forward_hook(lambda module, inputs, output: output * float("nan"))
+        _spoil_loss(spoil_step)
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     data = make_test_data(rows, val=VALIDATION)
     if stream:
@@ -49,7 +51,8 @@ def main() -> int:
     try:
         result = training.run()
     except UserError as error:
-        say(json.dumps({"error": error.message, "ranks": gather_objects([rank()])}))
+        kept = gather_objects([_as_saved(model, plan.output_dir)])
+        say(json.dumps({"error": error.message, "help": error.help, "ranks": gather_objects([rank()]), "kept": kept}))
         return 2
     except KeyboardInterrupt as stop:
         say(f"interrupted: {stop}")
@@ -70,6 +73,30 @@ def main() -> int:
     )
     stop_processes()
     return 0
+
+
+def _spoil_loss(step: int) -> None:
+    """Make the loss no number from `step` on, where a step has one micro batch."""
+    from plugins.trainers.sft import trainer
+
+    whole, calls = trainer.summed_loss, 0
+
+    def spoiled(model: Any, *inputs: Any) -> Any:
+        nonlocal calls
+        calls += model.training
+        loss = whole(model, *inputs)
+        return loss * float("nan") if calls >= step else loss
+
+    trainer.summed_loss = spoiled
+
+
+def _as_saved(model: Any, output_dir: Path) -> bool:
+    """Whether the model's weights are those of the latest checkpoint."""
+    from safetensors.torch import load_file
+
+    saved = load_file(checkpoints(output_dir)[-1] / "model.safetensors")
+    weights = {name: parameter for name, parameter in model.named_parameters() if name in saved}
+    return len(weights) == len(saved) and all(bool((weights[name] == saved[name]).all()) for name in saved)
 
 
 def _noted_units() -> list[int]:
