@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from core.errors import UserError
+from core.errors import Problem, RecipeError, UserError
 from core.evaluation.greedy import innermost, is_sharded
 from core.models.quantization import Quantized
 from core.types import ColumnPlan, Plan
@@ -100,9 +100,29 @@ def other_model(plan: Plan, column: ColumnPlan, model: Module | None) -> Iterato
     """Another model, loaded for its column alone. plan: that of `plan_for_model`."""
     from core.models import load_base
 
-    loaded: Any = load_base(plan, quantized=packing_of(column), frozen=True)
+    with told_by_column(plan, column):
+        loaded: Any = load_base(plan, quantized=packing_of(column), frozen=True)
     with _freed(_placed(loaded, model)) as other:
         yield other, f"the model {column.options['model']}"
+
+
+@contextlib.contextmanager
+def told_by_column(plan: Plan, column: ColumnPlan) -> Iterator[None]:
+    """Within: where the model of `column` cannot be loaded, its place in the recipe is told (`RecipeError`).
+
+    plan: that of `plan_for_model`, to which this model is a base model as the recipe's own is.
+    """
+    try:
+        yield
+    except UserError as error:
+        if isinstance(error, RecipeError):
+            raise
+        base, named = f"base_model {plan.base_model!r}", f"the model {plan.base_model!r}"
+        if column.kind != "model":
+            raise UserError(error.message.replace(base, f"{named} that is scored", 1), help=error.help) from error
+        message = f"the column {column.name!r}: {error.message.replace(base, named, 1)}"
+        key = ("evaluation", "compare", plan.evaluation.columns.index(column), "model")
+        raise RecipeError([Problem(message, key=key, at="value", help=error.help)]) from error
 
 
 def load_saved(plan: Plan, saved: Tuned, packing: Quantized = None) -> Module:

@@ -181,10 +181,8 @@ def refuse_long_prompts(
     if context is None:
         return
     room = context - max_new_tokens
-    long = sorted(
-        ((len(prompt), item.place) for prompt, item in zip(prompts, items, strict=True) if len(prompt) > room),
-        reverse=True,
-    )
+    beyond = [(len(prompt), item.place) for prompt, item in zip(prompts, items, strict=True) if len(prompt) > room]
+    long = sorted(beyond, key=lambda one: -one[0])
     if not long:
         return
     shown = ", ".join(f"{place} ({length} tokens)" for length, place in long[:SHOWN_ITEMS])

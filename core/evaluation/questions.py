@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from core.evaluation.answerers import Tuned, packing_of, plan_for_model
+from core.evaluation.answerers import Tuned, packing_of, plan_for_model, told_by_column
 from core.evaluation.answers import key_of
 from core.evaluation.generate import context_length, refuse_long_prompts
 from core.evaluation.prompts import DEFAULT_SHOTS, Prompts, few_shot, zero_shot
@@ -75,7 +75,7 @@ def make_ready(
 
     own = column.options["model"] if column.kind == "model" else saved.address if saved.kind == "model" else None
     if own is not None and column.kind not in ("base", "prompted"):
-        plan, tokenizer, config = _through(plan, own)
+        plan, tokenizer, config = _through(plan, column, own)
         items = _reworded(plan, items, tokenizer)
     context = context_length(config)
     room = None if context is None else context - plan.evaluation.max_new_tokens
@@ -139,13 +139,14 @@ def _stamp(saved: Tuned) -> Any:
     return files_by_name(model_files(folder)) if folder.is_dir() else saved.address
 
 
-def _through(plan: Plan, address: str) -> tuple[Plan, Tokenizer, Any]:
+def _through(plan: Plan, column: ColumnPlan, address: str) -> tuple[Plan, Tokenizer, Any]:
     """The plan, tokenizer and config of another model."""
     from core.models import load_tokenizer
     from core.models.config import load_config
 
     own = plan_for_model(plan, address)
-    return own, load_tokenizer(own), load_config(own)
+    with told_by_column(own, column):
+        return own, load_tokenizer(own), load_config(own)
 
 
 def _reworded(plan: Plan, items: Sequence[Item], tokenizer: Tokenizer) -> list[Item]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.errors import DataError, UserError
+from core.errors import DataError, RecipeError, UserError
 from core.evaluation import evaluate
 from core.evaluation.answerers import Tuned, load_saved
 from core.models import save_model
@@ -125,6 +125,22 @@ def test_the_saved_model_answers_as_the_one_in_training(prepared: Any) -> None:
         again = evaluate(plan, None, tokenizer, data, ("tuned",), saved=saved).columns["tuned"]
         assert texts(again) == texts(here)
         assert again.facts["model"] == f"as saved in {plan.output_dir}"
+
+
+@pytest.mark.parametrize("lost", ["model.safetensors", "tokenizer.json"])
+def test_a_model_that_cannot_be_loaded_is_told_with_its_place(prepared: Any, other_model: Path, lost: str) -> None:
+    plan, data, tokenizer = prepared({"compare": ["base", {"model": str(other_model)}]}, adapter="full")
+    kept = (other_model / lost).rename(other_model / "away")
+    try:
+        with pytest.raises(RecipeError) as caught:
+            evaluate(plan, None, tokenizer, data, ("model",))
+    finally:
+        kept.rename(other_model / lost)
+    (problem,) = caught.value.problems
+    what = "the model" if lost == "model.safetensors" else "the tokenizer of"
+    assert problem.message.startswith(f"the column 'bigger': {what} {str(other_model)!r} cannot be loaded: ")
+    assert problem.key == ("evaluation", "compare", 1, "model")
+    assert problem.help
 
 
 def test_what_is_no_model_folder_cannot_be_packed(prepared: Any) -> None:

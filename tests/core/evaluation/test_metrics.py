@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -83,6 +84,16 @@ def test_a_metric_that_raises_names_itself_and_the_item() -> None:
     with pytest.raises(UserError, match=r"'m' failed on the item at test.jsonl:1: ZeroDivisionError") as caught:
         score(make_metric(Evaluator("m", scored)), ANSWERS, ITEMS, seed=1)
     assert "'yes'" in (caught.value.help or "")
+
+
+def test_a_metric_of_a_plugin_that_raises_names_plugin_item_and_field() -> None:
+    def scored(prediction: str, item: Any, options: Any) -> dict[str, float]:
+        return {"m": float(item.row["dose"])}
+
+    metric = replace(make_metric(Evaluator("m", scored)), plugin="dosage_metrics")
+    said = r"'m' of the plugin 'dosage_metrics' failed on the item at test.jsonl:1, field 'dose': KeyError"
+    with pytest.raises(UserError, match=said):
+        score(metric, ANSWERS, ITEMS, seed=1)
 
 
 @pytest.mark.parametrize("value", [{"m": float("nan")}, {"m": float("inf")}, {"m": "1"}, 1.0, None, {"m": None}])

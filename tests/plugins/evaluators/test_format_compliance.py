@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
-from core.recipe import Recipe
+from core.check import check_recipe as check_whole_recipe
+from core.host import load_host
+from core.recipe import Recipe, load_recipe
 from plugins.evaluators.format_compliance import check_recipe, score
 from tests.core.evaluation.making import make_item
 
+METRICS = ("evaluation", "metrics")
 SCHEMA = {"type": "object", "properties": {"chapter": {"type": "string"}}, "required": ["chapter"]}
 
 
@@ -87,6 +90,22 @@ def test_what_is_wrong_is_found_at_check_time(tmp_path: Path, options: dict[str,
     (problem,) = problems(tmp_path, **options)
     assert words in problem.message
     assert problem.key == ("evaluation", "metrics", 1, *key.split("."))
+
+
+def test_a_mistake_is_told_with_line_and_column(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yml"
+    path.write_text(
+        "base_model: org/model\nadapter: full\noutput_dir: out\ndatasets: [{path: org/data, type: alpaca}]\n"
+        "evaluation:\n  datasets: [{path: org/test, type: alpaca}]\n  metrics:\n"
+        "    - {type: format_compliance, regex: '(yes|no'}\n"
+        "    - type: format_compliance\n      json_schema: {properties: {a: {type: strin}}}\n"
+    )
+    found = check_whole_recipe(load_recipe(path), load_host())
+    places = [(str(one.position), one.message.partition(":")[0]) for one in found if one.key[:2] == METRICS]
+    assert places == [
+        (f"{path}:8:40", "'(yes|no' is not a regular expression"),
+        (f"{path}:10:44", "not a valid JSON Schema"),
+    ]
 
 
 @pytest.mark.parametrize(
