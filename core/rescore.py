@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from core.errors import UserError
-from core.types import Data, Plan
+from core.types import Data, DatasetPlan, Plan
 
 if TYPE_CHECKING:
     from core.lock import Lock
@@ -120,7 +120,7 @@ def rescore(plan: Plan, target: Target, lock: Lock | None, *, fresh: bool = Fals
         tokenizer = load_tokenizer(plan)
         adopt_chat_template(plan, tokenizer)
         _tell_drift(plan, lock, tokenizer)
-        data = _data(plan, tokenizer, target)
+        data = _data(plan, tokenizer, target, lock)
         claim_output_dir(plan)
         kinds = (*BEFORE, *AFTER)
         saved = Tuned(target.kind, target.address)
@@ -151,15 +151,28 @@ def needs_training_rows(plan_columns: Sequence[Any], default_shots: int = 5) -> 
     )
 
 
-def _data(plan: Plan, tokenizer: Tokenizer, target: Target) -> Data:
+def _data(plan: Plan, tokenizer: Tokenizer, target: Target, lock: Lock | None) -> Data:
     """The held-out items; with the training rows only where examples are drawn from them or a run is being finished."""
     from core.data import prepare
-    from core.data.held_out import prepare_items
+    from core.data.held_out import prepare_items, refuse_trained_on
 
     if needs_training_rows(plan.evaluation.columns) or target.unfinished:
         return prepare(plan, tokenizer)
     before = _run_json(target)
-    return prepare_items(plan, tokenizer, before.get("data") or {})
+    data = prepare_items(plan, tokenizer, before.get("data") or {})
+    # what the run itself was scored on was looked at before it trained
+    if any(_is_new(dataset, lock) for dataset in plan.evaluation.datasets):
+        refuse_trained_on(plan, data.test, tokenizer)
+    return data
+
+
+def _is_new(dataset: DatasetPlan, lock: Lock | None) -> bool:
+    """Whether held-out data is not what the run used."""
+    from core.check.wording import dotted
+    from core.lock.inputs import data_content
+
+    before = lock.values["data"].get(dotted(dataset.key)) if lock is not None else None
+    return before is None or data_content(dataset) != before
 
 
 def _training(target: Target) -> tuple[TrainResult, bool]:
@@ -219,10 +232,9 @@ def _answers_folder(plan: Plan, target: Target) -> Iterator[Path]:
 
 def _tell_drift(plan: Plan, lock: Lock | None, tokenizer: Tokenizer) -> None:
     """Say where held-out data, base model or tokenizer are no longer what the run used."""
-    from core.check.wording import dotted
     from core.console import say
     from core.lock.hashes import tokenizer_hash
-    from core.lock.inputs import base_model, data_content
+    from core.lock.inputs import base_model
     from core.processes import is_main
 
     if lock is None or not is_main():
@@ -232,10 +244,8 @@ def _tell_drift(plan: Plan, lock: Lock | None, tokenizer: Tokenizer) -> None:
         changed.append("the base model")
     if tokenizer_hash(tokenizer) != lock.values["tokenizer"].get("sha256"):
         changed.append("the tokenizer")
-    for dataset in plan.evaluation.datasets:
-        before = lock.values["data"].get(dotted(dataset.key))
-        if before is None or data_content(dataset) != before:
-            changed.append(f"the held-out data {dataset.path!r}")
+    new = [dataset for dataset in plan.evaluation.datasets if _is_new(dataset, lock)]
+    changed += [f"the held-out data {dataset.path!r}" for dataset in new]
     for what in changed:
         say(f"warning: {what} is not what the run used, so its figures and these are not of the same thing")
 

@@ -255,6 +255,22 @@ def test_training_data_that_is_gone_matters_only_for_examples(
         away.rename(finished / "train.jsonl")
 
 
+def test_rows_that_were_trained_on_are_no_held_out_rows(run_dir: Path, finished: Path, capsys: Any) -> None:
+    rows = (finished / "train.jsonl").read_text().splitlines()
+    mixed = finished / "mixed.jsonl"
+    mixed.write_text("\n".join([*(finished / "test.jsonl").read_text().splitlines(), rows[3], rows[7]]) + "\n")
+    datasets = f"evaluation.datasets=[{{path: {mixed}, type: alpaca}}]"
+    asked = ["eval", str(run_dir), "--set", "evaluation.compare=[tuned]", "--set", datasets]
+    assert main(asked) == 2
+    said = capsys.readouterr().err
+    assert "2 of 14 evaluation items are in the training data too" in said
+    assert f"{mixed}:13 is also {finished / 'train.jsonl'}:4" in said
+    assert "where it is meant, set data_checks: {leakage: warn}" in said
+    assert not (run_dir / "evaluations").exists()
+    assert main([*asked, "--set", "data_checks={leakage: warn}"]) == 0
+    assert "warning: leakage: 2 of 14 evaluation items" in capsys.readouterr().out
+
+
 def test_held_out_data_that_changed_is_told(run_dir: Path, finished: Path, capsys: Any) -> None:
     path = finished / "test.jsonl"
     text = path.read_text()
