@@ -21,12 +21,12 @@ from core.kernels import fuse_lora
 from core.memory import PeakMemory
 
 from .batches import BatchPlan, RankSampler, UnitRows
-from .checkpoints import Progress, checkpoints
+from .checkpoints import Progress
 from .loss import head_of, summed_loss
 from .out_of_memory import Divider, NumberedRows, numbered
+from .refused import refused_step
 from .saving import save_checkpoint
 
-SHOWN_ROWS = 10
 Batch = Mapping[str, torch.Tensor]
 
 
@@ -188,23 +188,12 @@ class SFTTrainer(Trainer):
         # a gradient scaler finds its scale by overflowing, and skips those steps by itself
         finite_norm = self._grad_norm is None or math.isfinite(self._grad_norm) or self.args.fp16
         if not math.isfinite(summed) or not finite_norm:
-            self._refuse_step(summed)
+            what = f"loss is {summed}" if not math.isfinite(summed) else f"gradient norm is {self._grad_norm}"
+            places = self.places(self.train_source.plan.rows_of_step(self.state.global_step))
+            raise refused_step(what, self.state.global_step + 1, self.state.max_steps, places, self.output_dir)
         self._summed = (self._summed[0] + summed, self._summed[1] + self._step_targets)
         self.progress.losses.append(summed / max(1, self._step_targets))
         self.progress.tokens += self._step_targets
-
-    def _refuse_step(self, summed: float) -> None:
-        step = self.state.global_step
-        what = f"loss is {summed}" if not math.isfinite(summed) else f"gradient norm is {self._grad_norm}"
-        places = self.places(self.train_source.plan.rows_of_step(step))
-        rows = ", ".join(places[:SHOWN_ROWS])
-        rows += f" and {len(places) - SHOWN_ROWS} more" if len(places) > SHOWN_ROWS else ""
-        saved = checkpoints(self.output_dir)
-        kept = f"; the last good checkpoint is {str(saved[-1])!r}" if saved else ""
-        raise UserError(
-            f"{what} at step {step + 1} of {self.state.max_steps}; rows in its batch: {rows}",
-            help=f"look at these rows, lower learning_rate (or max_grad_norm), or use bf16 instead of fp16{kept}",
-        )
 
     # -------------------------------------------------------------- logs
 
