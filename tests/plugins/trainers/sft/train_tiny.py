@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from core.console import say
 from core.data.collect import Limits
 from core.data.stream import Stream
 from core.launched import leave
-from core.processes import gather_objects, rank, start_processes, stop_processes, world_size
+from core.processes import barrier, gather_objects, rank, start_processes, stop_processes, world_size
 from plugins.trainers.sft.batches import MicroBatch, UnitRows
 from plugins.trainers.sft.checkpoints import checkpoints
 from tests.core.data.making import dataset
@@ -53,9 +54,12 @@ def main() -> int:
     except UserError as error:
         kept = gather_objects([_as_saved(model, plan.output_dir)])
         say(json.dumps({"error": error.message, "help": error.help, "ranks": gather_objects([rank()]), "kept": kept}))
+        barrier()  # the launcher ends every rank at the first that fails: not before the main one has spoken
         return 2
     except KeyboardInterrupt as stop:
         say(f"interrupted: {stop}")
+        with suppress(KeyboardInterrupt):  # the launcher hands its own signal on
+            barrier()
         return 130
     weights = sum(float(parameter.double().abs().sum()) for parameter in result.model.parameters())
     say(
