@@ -1,6 +1,6 @@
 """Scoring speed: items per second of our greedy generation and of our likelihood of multiple choices, beside others.
 
-    python benchmarks/bench_eval.py [--quick] [--json FILE] [--items N] [--rounds N]
+    python benchmarks/bench_eval.py [--quick] [--json FILE] [--items N] [--rounds N] [--cases zero_shot few_shot choices]
 
 SmolLM2-135M-Instruct in float32 on the quickstart's held-out rows. Peers: (a) "loop", transformers' `generate` (or one
 forward pass per choice) item by item; (b) "lm_eval", the Hugging Face backend of lm-evaluation-harness in batches of
@@ -26,6 +26,7 @@ from typing import Any
 RECIPE = Path(__file__).parent.parent / "recipes" / "quickstart.yml"
 CHOICES = 4
 CLOSE = 1e-3  # nats; float32 sums in another order
+CASES = ("zero_shot", "few_shot", "choices")
 GOALS = {"loop": 5.0, "lm_eval": 1.5}
 
 
@@ -55,17 +56,21 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write {case: {ours, peer, ratio}} to this file")
     parser.add_argument("--items", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, help="others stay in the file as they are")
     arguments = parser.parse_args()
     items, rounds, new_tokens = (6, 1, 6) if arguments.quick else (arguments.items, arguments.rounds, 32)
     with tempfile.TemporaryDirectory() as folder:
         setting = prepared(Path(folder), items, new_tokens)
     figures: dict[str, dict[str, float]] = {}
-    for name in setting.prompts:
+    for name in (case for case in arguments.cases if case in setting.prompts):
         runners = {"ours": ours(setting, name), "loop": loop(setting, name)}
         figures |= measured(f"generate_{name}", runners | harness(setting, name), rounds, items, same_texts)
-    runners = {"ours": our_choices(setting), "loop": loop_choices(setting)}
-    figures |= measured("choices", runners | harness_choices(setting), rounds, items, same_numbers)
+    if "choices" in arguments.cases:
+        runners = {"ours": our_choices(setting), "loop": loop_choices(setting)}
+        figures |= measured("choices", runners | harness_choices(setting), rounds, items, same_numbers)
     if arguments.json:
+        if arguments.json.is_file():
+            figures = json.loads(arguments.json.read_text(encoding="utf-8")) | figures
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(table(figures))
 

@@ -24,6 +24,7 @@ from core.launched import (
     note_early_signal,
     started_processes,
 )
+from core.processes import THREADS_VARIABLE
 
 HELP = "run a recipe through accelerate launch: several processes, clean messages and exit codes"
 EXAMPLE = "tunesmith launch recipes/quickstart.yml --overwrite --set max_steps=20 --num_processes 1"
@@ -44,7 +45,7 @@ def execute(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="tunesmith-launch-") as name:
         folder = Path(name)
         # safe path: a folder called `core` in the working directory must not stand in for this package
-        environment = {**os.environ, "PYTHONSAFEPATH": "1", FOLDER_VARIABLE: name}
+        environment = {**os.environ, "PYTHONSAFEPATH": "1", FOLDER_VARIABLE: name, **_threads_chosen(args.other_flags)}
         command = [sys.executable, "-m", "core.launcher", *args.other_flags, "-m", "core", *_run_arguments(args)]
         # A group of its own, so that Ctrl-C on the terminal reaches this process alone, which passes it on once:
         # launchers pass it on as well, or die of it and leave the run behind. Such a group cannot read the terminal.
@@ -60,6 +61,15 @@ def execute(args: argparse.Namespace) -> int:
     if launcher_code != 0 and not code:
         return launcher_code if launcher_code > 0 else 128 - launcher_code
     return code or 0
+
+
+def _threads_chosen(flags: list[str]) -> dict[str, str]:
+    """The user's own thread count, which a process cannot tell from the 1 that launchers set by themselves."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--num_cpu_threads_per_process", "--num-cpu-threads-per-process", dest="threads", nargs="?")
+    by_flag = parser.parse_known_args(flags)[0].threads
+    chosen = by_flag or os.environ.get(THREADS_VARIABLE) or os.environ.get("OMP_NUM_THREADS")
+    return {THREADS_VARIABLE: chosen} if chosen else {}
 
 
 def _run_arguments(args: argparse.Namespace) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.packing.prefixes import fill_bins, lay_out, stored_tokens
@@ -76,6 +76,7 @@ def pack_step(
     ranks: int = 1,
     together: bool = True,
     slack: float = 0.0,
+    share_targets: bool = False,
 ) -> list[list[Bin]]:
     """Lay the rows of one step out in the bins that cost least: one list of bins per rank, all of the same length.
 
@@ -84,10 +85,13 @@ def pack_step(
     them all; so few long bins are not always best. With `together` the bins of a rank are collated into one batch
     and each costs as much as the longest; without it they are computed one by one. slack: how much more than the least
     cost the smallest bins may take, as a share of it: one by one, small bins hold less memory. Bins are dealt to ranks
-    largest first, each to the least loaded; a rank with fewer bins gets blank ones. Raises ValueError for a row that is
-    longer than `sequence_len`.
+    largest first, each to the least loaded; a rank with fewer bins gets blank ones. share_targets: where rows begin
+    alike, tokens to be predicted are stored once, too; for scoring. Raises ValueError for a row that is longer than
+    `sequence_len`.
     """
     traced = [trace_row(row) for row in rows]
+    if share_targets:
+        traced = [replace(row, shareable=row.length) for row in traced]
     longest = max((len(row.tokens) for row in traced), default=0)
     capacity = max(longest, min(sequence_len, sum(len(row.tokens) for row in traced)))
     if longest > sequence_len:

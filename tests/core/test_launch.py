@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from core import launched
+from core.commands import launch
 from core.errors import UserError
 from core.launched import exit_code, leave_exit_code, note_start, rank_of, started_processes, under_bare_launcher
 from core.testing.recipes import ALPACA_ROWS, write_tiny_recipe
@@ -163,6 +164,26 @@ def test_a_process_that_the_system_ends_is_told_from_a_mistake(tiny_model: Path,
     assert "ended by SIGKILL" in done.stderr
     assert "memory" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "threads"),
+    [
+        ([], {}, None),
+        ([], {"OMP_NUM_THREADS": "1"}, "1"),
+        ([], {"OMP_NUM_THREADS": "1", "TUNESMITH_NUM_THREADS": "3"}, "3"),
+        (["--num_cpu_threads_per_process", "1", "--num_processes", "2"], {"OMP_NUM_THREADS": "4"}, "1"),
+        (["--num-cpu-threads-per-process=5"], {"TUNESMITH_NUM_THREADS": "3"}, "5"),
+    ],
+)
+def test_a_thread_count_that_was_chosen_is_told_from_a_launchers_own(
+    flags: list[str], variables: dict[str, str], threads: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OMP_NUM_THREADS", "TUNESMITH_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert launch._threads_chosen(flags).get("TUNESMITH_NUM_THREADS") == threads
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from core.evaluation import batches
+from core.data.tokenise import Tokenized
+from core.evaluation import batches, likelihood
 from core.evaluation.batches import Batching
 from core.evaluation.generate import Decoding
 from core.evaluation.greedy import make_decoder
-from core.evaluation.likelihood import measure_choices
+from core.evaluation.likelihood import measure_choices, measure_rows
 
 PROMPTS = [
     f"Answer the question with yes or no. Is {number * 37} even?{' Think.' * (number % 4)}\nAnswer: "
@@ -22,16 +26,72 @@ def decoding(size: int = 4) -> Decoding:
     return Decoding(frozenset({2}), 0, 8, size)
 
 
-def test_choices_from_a_shared_prompt_are_as_likely_as_in_whole_rows(model: Any, tokenizer: Any) -> None:
+def test_choices_packed_together_are_as_likely_as_in_whole_rows(model: Any, tokenizer: Any) -> None:
     decoder = make_decoder(model)
-    shared = measure_choices(decoder, tokenizer, PROMPTS, CHOICES, decoding())
-    plain = measure_choices(decoder, tokenizer, PROMPTS, CHOICES, decoding(), shared=False)
-    assert set(shared) == set(range(9))
+    with computed_tokens(model) as tokens:
+        packed = measure_choices(decoder, tokenizer, PROMPTS, CHOICES, decoding())
+    with computed_tokens(model) as padded_tokens:
+        plain = measure_choices(decoder, tokenizer, PROMPTS, CHOICES, decoding(), packed=False)
+    assert set(packed) == set(range(9))
     for index, listed in enumerate(CHOICES):
-        assert set(shared[index]) == {f"{kind}:{number}" for kind in ("nll", "tokens") for number in range(len(listed))}
+        assert set(packed[index]) == {f"{kind}:{number}" for kind in ("nll", "tokens") for number in range(len(listed))}
         for key, value in plain[index].items():
-            assert shared[index][key] == pytest.approx(value, abs=1e-5), (index, key)
-        assert all(value > 0 for value in shared[index].values()), "a token over the seam counts for the choice"
+            assert packed[index][key] == pytest.approx(value, abs=1e-5), (index, key)
+        assert all(value > 0 for value in packed[index].values()), "a token over the seam counts for the choice"
+    assert sum(tokens) < 0.4 * sum(padded_tokens)
+
+
+@pytest.mark.parametrize("bin_tokens", [1, 30, 2048])
+def test_rows_in_any_number_of_bins_are_as_likely_as_by_themselves(
+    bin_tokens: int, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(likelihood, "BIN_TOKENS", bin_tokens)
+    draw = random.Random(7)
+    stem = [draw.randrange(5, 60) for _ in range(9)]
+    ids = [stem[: draw.randrange(10)] + [draw.randrange(5, 60) for _ in range(draw.randrange(1, 7))] for _ in range(12)]
+    ids += [stem, stem]  # the same row twice, and a beginning of others
+    rows = []
+    for one in ids:
+        ignored = draw.randrange(len(one))
+        rows.append(Tokenized(one, [-100] * ignored + one[ignored:], 0))
+    rows.append(Tokenized([7, 8, 9], [-100, -100, -100], 0))
+    decoder = make_decoder(model)
+    packed, plain = (measure_rows(decoder, rows, decoding(8), packed=packed) for packed in (True, False))
+    assert packed[len(rows) - 1] == plain[len(rows) - 1] == {"nll": 0.0, "tokens": 0.0}
+    for index in range(len(rows)):
+        assert packed[index]["tokens"] == plain[index]["tokens"]
+        assert packed[index]["nll"] == pytest.approx(plain[index]["nll"], abs=2e-5)
+
+
+def test_a_model_that_cannot_keep_rows_apart_gets_them_one_by_one(
+    model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = make_decoder(model)
+    expected = measure_choices(decoder, tokenizer, PROMPTS, CHOICES, decoding())
+    monkeypatch.setattr("core.packing.probe_isolated_attention", lambda model: (False, "the rows see each other"))
+    with computed_tokens(model) as tokens:
+        found = measure_choices(decoder, tokenizer, PROMPTS, CHOICES, decoding())
+    whole_prompts = sum(
+        len(tokenizer(text).input_ids) * len(listed) for text, listed in zip(PROMPTS, CHOICES, strict=True)
+    )
+    assert sum(tokens) > whole_prompts
+    for index in found:
+        assert found[index] == pytest.approx(expected[index], abs=1e-5)
+
+
+@contextmanager
+def computed_tokens(model: Any) -> Iterator[list[int]]:
+    """The tokens of each call of `model`."""
+    counts: list[int] = []
+
+    def note(module: Any, args: Any, kwargs: Any) -> None:
+        counts.append(kwargs["input_ids"].numel())
+
+    handle = model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield counts
+    finally:
+        handle.remove()
 
 
 def test_the_likelihood_is_that_of_the_models_own_loss(model: Any, tokenizer: Any) -> None:
