@@ -14,7 +14,7 @@ from core.data.files import SourceRow
 from core.data.items import answer_span, item_of
 from core.data.render import BadRows, render_rows
 from core.data.store import Store
-from core.data.tokenise import IGNORED, Arrays, Tokenized, encode_ahead, encode_texts, end_ids, label_examples, texts_of
+from core.data.tokenise import IGNORED, Arrays, Tokenized, encode_texts, end_ids, label_examples, texts_of
 from core.errors import DataError, RowError
 from core.types import DatasetPlan, Example, Item
 
@@ -181,7 +181,7 @@ def _tokenized(
     added to `bad`."""
 
     def encoded(flat: Flat) -> list[Any]:
-        return encode_ahead(texts_of([example for _, _, example in flat]), tokenizer)
+        return encode_texts(texts_of([example for _, _, example in flat]), tokenizer)
 
     chunks = _chunks(render_rows(dataset, tokenizer, bad, most))
     flat_chunks = ([(number, row, example) for number, row, made in chunk for example in made] for chunk in chunks)

@@ -113,8 +113,8 @@ def _byte_lengths(tokenizer: Tokenizer, size: int) -> tuple[Ints, bool] | None:
 
     backend: Any = tokenizer.backend_tokenizer
     # asked part by part: the whole would spell out the vocabulary
-    normaliser = (_settings(backend.normalizer) or {"type": None})["type"]
-    if not _holds_byte_level(_settings(backend.pre_tokenizer)) or normaliser not in (None, "NFC"):
+    normaliser = (settings_of(backend.normalizer) or {"type": None})["type"]
+    if not _holds_byte_level(settings_of(backend.pre_tokenizer)) or normaliser not in (None, "NFC"):
         return None
     vocabulary = backend.get_vocab(with_added_tokens=True)
     lengths = np.zeros(max(vocabulary.values()) + 1, dtype=np.int64)
@@ -125,7 +125,7 @@ def _byte_lengths(tokenizer: Tokenizer, size: int) -> tuple[Ints, bool] | None:
     return lengths, normaliser == "NFC"
 
 
-def _settings(part: Any) -> dict[str, Any] | None:
+def settings_of(part: Any) -> dict[str, Any] | None:
     """How a part of a tokenizer is set, as its file has it."""
     made: dict[str, Any] | None = None if part is None else json.loads(part.__getstate__())
     return made

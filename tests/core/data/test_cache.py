@@ -220,7 +220,7 @@ def test_a_warm_start_says_and_gives_the_same_without_reading_a_row(
     first = capsys.readouterr().out.splitlines()
     from core.data import collect
 
-    monkeypatch.setattr(collect, "encode_ahead", lambda *given: pytest.fail("rows were tokenised again"))
+    monkeypatch.setattr(collect, "encode_texts", lambda *given: pytest.fail("rows were tokenised again"))
     warm = prepare(plan, tokenizer)
     second = capsys.readouterr().out.splitlines()
     assert cold.train.to_dict() == warm.train.to_dict()
@@ -269,7 +269,7 @@ from tests.core.data.making import dataset, plan_of
 folder, tokenizer, pause = Path(sys.argv[1]), AutoTokenizer.from_pretrained(sys.argv[2]), float(sys.argv[3])
 processes = int(sys.argv[4])
 collect.BATCH = 4
-encode = collect.encode_ahead
+encode = collect.encode_texts
 
 def slowly(texts, tokenizer):
     with (folder / "chunks").open("a") as chunks:
@@ -277,7 +277,7 @@ def slowly(texts, tokenizer):
     time.sleep(pause)
     return encode(texts, tokenizer)
 
-collect.encode_ahead = slowly
+collect.encode_texts = slowly
 plan = plan_of(folder, dataset(folder / "train.jsonl"), dataset_prepared_path=str(folder / "prepared"))
 (folder / f"ready-{os.getpid()}").touch()
 while len(list(folder.glob("ready-*"))) < processes:

@@ -131,12 +131,12 @@ def test_seams_by_bytes_are_those_of_the_offsets(
     texts = [TEXTS[split[0]] + text + TEXTS[split[1]] for text in TEXTS]
     places = [list(range(len(text) + 1)) for text in texts]
     encodings = encode_texts(texts, tokenizer)
-    ids = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+    ids = encodings
     known = seams.byte_lengths(tokenizer)
     assert known is not None
     by_bytes = seams.by_bytes(texts, ids, places, *known)
     with_offsets = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
-    assert [encoding.ids for encoding in with_offsets] == [encoding.ids for encoding in encodings]
+    assert [encoding.ids for encoding in with_offsets] == [made.tolist() for made in ids]
     by_offsets = [
         [seams.by_offsets(encoding, len(text), place) for place in given]
         for encoding, text, given in zip(with_offsets, texts, places, strict=True)
@@ -165,17 +165,18 @@ def test_a_vocabulary_that_is_not_byte_level_is_asked_for_offsets(tokenizer: Any
 
 
 def test_ids_alone_give_the_same_labels_as_encodings(tokenizer: Any) -> None:
-    from core.data.tokenise import encode_ahead, label_examples
+    from core.data.tokenise import label_examples
 
     examples = [Example([Segment(text), Segment(f" answer {text}", True, True)]) for text in TEXTS]
     texts = [text + f" answer {text}" for text in TEXTS]
-    ahead = encode_ahead(texts, tokenizer)
-    assert {type(ids) for ids in ahead} == {np.ndarray}
+    alone = encode_texts(texts, tokenizer)
+    assert {type(ids) for ids in alone} == {np.ndarray}
+    encodings = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
     made = [
         [
             (one.input_ids.tolist(), one.labels.tolist(), one.straddling)
             for one in label_examples(examples, got, tokenizer)
         ]
-        for got in (ahead, encode_texts(texts, tokenizer))
+        for got in (alone, encodings)
     ]
     assert made[0] == made[1]
