@@ -100,15 +100,12 @@ def _fits(entry: Kept, name: str) -> bool:
 def _clear(chosen: list[Kept], root: Path) -> int:
     from core.data.cache import abandoned, remove_folder
 
-    left = _total(chosen)
-    for entry in chosen:
-        remove_folder(entry.folder)
-    count = f"{len(chosen)} entr{'y' if len(chosen) == 1 else 'ies'}"
-    print(f"cleared {count}, {_size(left)}")
-    leavings = 0
-    for folder in abandoned(root):
-        leavings += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        remove_folder(folder)
+    gone = [entry for entry in chosen if remove_folder(entry.folder) is not None]
+    count = f"{len(gone)} entr{'y' if len(gone) == 1 else 'ies'}"
+    print(f"cleared {count}, {_size(_total(gone))}")
+    if len(gone) < len(chosen):
+        print(f"left {len(chosen) - len(gone)} alone: another process is at work there")
+    leavings = sum(remove_folder(folder) or 0 for folder in abandoned(root))
     if leavings:
         print(f"cleared what stopped runs had left behind, {_size(leavings)}")
     return 0

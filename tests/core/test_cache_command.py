@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from core.cli import main
-from core.data.cache import take_entry
+from core.data.cache import remove_folder, take_entry
 
 STATS = {"stats": {"train": {"examples": 3, "tokens": 1234}}, "recipe": "/somewhere/mine.yml"}
 
@@ -57,7 +57,7 @@ def test_clearing_a_selection(root: Path, capsys: pytest.CaptureFixture[str]) ->
     assert listed(capsys) == ALL[1:2]
     assert main(["cache", "--clear"]) == 0
     assert listed(capsys) == []
-    assert list(root.iterdir()) == []
+    assert {file.name for file in root.iterdir()} <= {".aaaa.lock", ".bbbb.lock"}
 
 
 def test_clearing_what_is_old(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +81,25 @@ def test_leavings_go_and_what_is_being_written_stays(root: Path, capsys: pytest.
         assert main(["cache", "--clear", "aa"]) == 0
     assert "cleared what stopped runs had left behind, 1.0 kB" in capsys.readouterr().out
     assert [folder.name for folder in root.glob(".partial-*")] == [".partial-alive"]
+
+
+def test_what_is_being_made_anew_is_left_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with FileLock(root / ".aaaa.lock"):
+        assert main(["cache", "--clear", "prepared"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "left 1 alone: another process is at work there"
+    assert listed(capsys) == [ALL[0], ALL[2]]
+
+
+def test_clearing_lets_nobody_past_a_lock(root: Path) -> None:
+    waiting = FileLock(root / ".aaaa.lock")
+    inode = (root / ".aaaa.lock").stat().st_ino
+    assert remove_folder(root / "aaaa") is not None
+    assert remove_folder(root / "aaaa") is None  # another process was faster
+    with waiting:
+        # one that comes later waits for the same file
+        assert (root / ".aaaa.lock").stat().st_ino == inode
+        with pytest.raises(Timeout):
+            FileLock(root / ".aaaa.lock").acquire(timeout=0)
 
 
 def test_an_unknown_name(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

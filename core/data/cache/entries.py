@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from core.models.gguf import cache_folder
 
 META = "prepared.json"
 PARTIAL = ".partial-"
+GONE = "gone-"
 
 
 @dataclass(frozen=True)
@@ -86,30 +87,31 @@ def cache_entries(root: Path) -> list[CacheEntry]:
     return sorted((entry for entry in found if entry is not None), key=lambda entry: -entry.used)
 
 
-def remove_folder(folder: Path) -> None:
-    """Take an entry away, in one step for those who look for it. A run that has it open goes on with it."""
-    gone = folder.with_name(f"{PARTIAL}gone-{folder.name.removeprefix(PARTIAL)}")
-    if folder != gone:
-        shutil.rmtree(gone, ignore_errors=True)
-        os.replace(folder, gone)
-    shutil.rmtree(gone)
-    folder.with_name(f".{folder.name.removeprefix(PARTIAL)}.lock").unlink(missing_ok=True)
-
-
-def abandoned(root: Path) -> Iterator[Path]:
-    """What processes that were killed have left behind; a folder that is being written is none of it."""
+def remove_folder(folder: Path) -> int | None:
+    """Take an entry, or what `abandoned` found, away, in one step for those who look for it; its bytes. A run that has
+    it open goes on with it. None, and nothing is done, where another process is at work on it or was faster."""
     from filelock import FileLock, Timeout
 
-    for folder in sorted(root.glob(f"{PARTIAL}*")) if root.is_dir() else ():
-        lock = FileLock(root / f".{folder.name.removeprefix(PARTIAL)}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        try:
-            yield folder
-        finally:
-            lock.release()
+    key = folder.name.removeprefix(PARTIAL).removeprefix(GONE)
+    try:
+        # the lock's file stays for good: two processes could hold a lock whose name came to stand for another file
+        with FileLock(folder.with_name(f".{key}.lock"), timeout=0):
+            if not folder.exists():
+                return None
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            gone = folder.with_name(f"{PARTIAL}{GONE}{key}")
+            if folder != gone:
+                shutil.rmtree(gone, ignore_errors=True)
+                os.replace(folder, gone)
+            shutil.rmtree(gone)
+    except Timeout:
+        return None
+    return size
+
+
+def abandoned(root: Path) -> list[Path]:
+    """What processes that were killed may have left behind; `remove_folder` leaves alone what is being written."""
+    return sorted(root.glob(f"{PARTIAL}*"))
 
 
 def read_entry(folder: Path) -> CacheEntry | None:
