@@ -1,6 +1,6 @@
 """Scoring speed: items per second of our greedy generation and of our likelihood of multiple choices, beside others.
 
-    python benchmarks/bench_eval.py [--quick] [--json FILE] [--items N] [--rounds N] [--cases zero_shot few_shot choices]
+    python benchmarks/bench_eval.py [--quick] [--json FILE] [--items N] [--rounds N] [--cases CASE ...]
 
 SmolLM2-135M-Instruct in float32 on the quickstart's held-out rows. Peers: (a) "loop", transformers' `generate` (or one
 forward pass per choice) item by item; (b) "lm_eval", the Hugging Face backend of lm-evaluation-harness in batches of
