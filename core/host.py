@@ -40,6 +40,7 @@ BUILTINS = (
     "plugins.formats.instruction",
     "plugins.formats.user_defined",
     "plugins.formats.pretokenised",
+    "plugins.formats.pygmalion",
     "plugins.adapters.full",
     "plugins.adapters.lora",
     "plugins.trainers.sft",
@@ -65,6 +66,7 @@ BUILTINS = (
     "plugins.checks.labels",
     "plugins.checks.coverage",
     "plugins.checks.texts",
+    "plugins.checks.languages",
     "plugins.checks.private",
 )
 

@@ -16,6 +16,13 @@ ALPACA = {"instruction": "Answer with yes or no.", "input": "Is 2 even?", "outpu
 ORCA = {"system_prompt": "Be brief.", "question": "Is 2 even?", "response": "yes"}
 CONTEXT = {"article": "Two is even.", "context": "Two is even.", "question": "Is 2 even?", "answer": "yes"}
 CHOICES = {"question": "Is 2 even?", "choices": ["yes", "no"], "solution": "yes"}
+CREATIVE = {
+    "instruction": "Is 2 even?",
+    "answer": "no",
+    "scores": {"refusal": 10},
+    "critiques": {"refusal": {"explanation": "It answers."}},
+    "revision": "yes",
+}
 ROWS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("alpaca_chat", "alpaca_chat.load_concise", "alpaca_chat.load_no_prompt"), ALPACA),
     **dict.fromkeys(("alpaca_instruct", "alpaca_instruct.load_no_prompt", "user_defined"), ALPACA),
@@ -35,6 +42,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "metharme": {"prompt": "Is 2 even?\n", "generation": "yes"},
     "pretokenised": {"input_ids": [5, 6, 7], "labels": [-100, 6, 7], "attention_mask": [1, 1, 1]},
     "alpaca": ALPACA,
+    "creative_acr.load_answer": CREATIVE,
+    "creative_acr.load_critique": CREATIVE,
+    "creative_acr.load_revise": CREATIVE,
+    "pygmalion": {"conversations": [{"role": "human", "value": "Is 2 even?"}, {"role": "bot", "value": "yes"}]},
     "chat_template": {"messages": MESSAGES},
     "chat_template.default": {"messages": MESSAGES},
     "completion": {"text": "Two is even."},

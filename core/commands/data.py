@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ def execute(args: argparse.Namespace) -> int:
     from core.audit import Audit, audit_lines, refuse_errors
     from core.data.chat_templates import adopt_chat_template
     from core.data.prepare import gather, limits_of, stats_of
-    from core.data.summary import lines_about
+    from core.data.summary import lines_about, remarks_about
     from core.models import load_tokenizer
     from core.sharing.variables import hide
 
@@ -77,10 +78,10 @@ def execute(args: argparse.Namespace) -> int:
         gathered = gather(plan, tokenizer, Path(folder), checks.see)
         facts = gathered.facts(tokenizer)
         report = checks.report(facts)
-        said = hide(audit_lines(report), plan.recipe)
-        print("\n".join([*lines_about(stats_of(gathered, report), plan.recipe), *said]))
-        _show(args, facts, tokenizer)
-        _write(args, facts, report, plan, tokenizer)
+        said, stats = hide(audit_lines(report), plan.recipe), stats_of(gathered, report)
+        print("\n".join([*lines_about(stats, plan.recipe), *said]))
+        _show(args, facts, report, tokenizer)
+        _write(args, facts, report, plan, tokenizer, remarks_about(stats, plan.recipe))
     refuse_errors(report, plan.recipe)
     return 0
 
@@ -106,26 +107,34 @@ def _plan_of(args: argparse.Namespace) -> Plan:
     return plan
 
 
-def _show(args: argparse.Namespace, facts: DataFacts, tokenizer: Tokenizer) -> None:
-    from core.preview.choose import choose, part_of
+def _show(args: argparse.Namespace, facts: DataFacts, report: AuditReport, tokenizer: Tokenizer) -> None:
+    from core.preview.choose import choose, part_of, private_places
     from core.preview.pieces import pieces_of, special_texts
     from core.preview.terminal import head_of, painted
 
     if args.samples == 0:
         return
-    examples = choose(
-        part_of(facts, args.part), row=args.row, grep=args.grep, longest=args.longest, samples=args.samples
-    )
+    part, private = part_of(facts, args.part), private_places(report)
+    examples = choose(part, row=args.row, grep=args.grep, longest=args.longest, samples=args.samples, private=private)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     special = special_texts(tokenizer)
     of = f"{args.part}; " if args.part != "train" else ""
     print(f"\n{of}trained text is {'green' if colour else 'in ⟦brackets⟧'}:")
+    if private and args.row is None and args.grep is None:
+        print("(examples that may hold personal data are shown with --row or --grep alone)")
     for example in examples:
         print(f"\n── {head_of(example)}")
         print(painted(pieces_of(example, tokenizer, special), colour=colour))
 
 
-def _write(args: argparse.Namespace, facts: DataFacts, report: AuditReport, plan: Plan, tokenizer: Tokenizer) -> None:
+def _write(
+    args: argparse.Namespace,
+    facts: DataFacts,
+    report: AuditReport,
+    plan: Plan,
+    tokenizer: Tokenizer,
+    remarks: Sequence[str],
+) -> None:
     if args.dump is not None:
         from core.preview.choose import part_of
         from core.preview.dump import write_dump
@@ -134,8 +143,11 @@ def _write(args: argparse.Namespace, facts: DataFacts, report: AuditReport, plan
             count = write_dump(args.dump, part_of(facts, args.part))
         print(f"\nwrote {count:,} examples to {args.dump}")
     if args.html is not None:
-        from core.preview.page import write_page
+        from core.preview.page import data_page
+        from core.sharing.variables import hide
+        from core.whole_file import write_whole
 
+        page = hide(data_page(facts, report, str(plan.recipe.path), tokenizer, remarks), plan.recipe)
         with writing(args.html):
-            write_page(args.html, facts, report, str(plan.recipe.path), tokenizer)
+            write_whole(args.html, page)
         print(f"\nwrote {args.html}")

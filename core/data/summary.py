@@ -13,7 +13,16 @@ HEADINGS = ("data", "rows", "examples", "tokens", "trained", "dropped", "straddl
 
 def lines_about(stats: Mapping[str, Any], recipe: Recipe) -> list[str]:
     """The lines to print about prepared data. stats: as in `Data.stats`."""
-    stats = hide(stats, recipe)
+    rows, remarks = _rows_and_remarks(hide(stats, recipe), recipe)
+    return [*_table(rows), *remarks]
+
+
+def remarks_about(stats: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """Those lines that are no table: what was left out, what is odd, and of which data all this is."""
+    return _rows_and_remarks(hide(stats, recipe), recipe)[1]
+
+
+def _rows_and_remarks(stats: Mapping[str, Any], recipe: Recipe) -> tuple[list[Sequence[str]], list[str]]:
     rows: list[Sequence[str]] = [HEADINGS]
     remarks: list[str] = []
     for role, key in (("train", "datasets"), ("validation", "validation")):
@@ -42,7 +51,7 @@ def lines_about(stats: Mapping[str, Any], recipe: Recipe) -> list[str]:
                 "",
             )
         )
-    return [*_table(rows), *remarks]
+    return rows, remarks
 
 
 def _row(role: str, entry: Mapping[str, Any]) -> Sequence[str]:

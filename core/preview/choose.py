@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from core.audit import CheckedExample, DataFacts
+from core.audit import AuditReport, CheckedExample, DataFacts
 from core.errors import UserError
 
 SAMPLES = 3
@@ -28,6 +28,11 @@ def part_of(facts: DataFacts, name: str) -> Sequence[CheckedExample]:
     return parts[name]
 
 
+def private_places(report: AuditReport) -> frozenset[str]:
+    """Where examples stand whose text a check does not want to be shown."""
+    return frozenset(place for entry in report.entries if entry.finding.private for place in entry.finding.places)
+
+
 def choose(
     examples: Sequence[CheckedExample],
     *,
@@ -35,14 +40,18 @@ def choose(
     grep: str | None = None,
     longest: bool = False,
     samples: int | None = None,
+    private: Collection[str] = (),
 ) -> list[CheckedExample]:
     """The examples asked for, at most `samples` (default 3). Raises `UserError` where there is no such example.
 
-    row: a number from 1, or a place such as `train.jsonl:12`.
+    row: a number from 1, or a place such as `train.jsonl:12`. private: the places of examples that are shown only where
+    they are asked for by `row` or `grep`.
     """
     chosen = list(examples)
     if row is not None:
         chosen = _at(examples, row)
+    elif grep is None:
+        chosen = [example for example in chosen if example.place not in private]
     if grep is not None:
         # a row that came tokenised has no text
         chosen = [example for example in chosen if grep.casefold() in example.text.casefold()]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.audit import AuditReport, CheckedExample, DataFacts
 from core.data.tokenise import IGNORED
-from core.preview.choose import facts_by_part
+from core.preview.choose import facts_by_part, private_places
 from core.preview.histogram import histogram
 from core.preview.pieces import pieces_of, special_texts
 from core.preview.terminal import head_of
-from core.whole_file import write_whole
 
 if TYPE_CHECKING:
     from core.types import Tokenizer
@@ -24,17 +22,17 @@ LINKED = 20  # places linked per finding
 PLAIN, TRAINED, SPECIAL = 0, 1, 2
 
 
-def write_page(path: Path, facts: DataFacts, report: AuditReport, title: str, tokenizer: Tokenizer) -> None:
-    """Write the page to `path`, whole or not at all."""
-    write_whole(path, data_page(facts, report, title, tokenizer))
+def data_page(
+    facts: DataFacts, report: AuditReport, title: str, tokenizer: Tokenizer, remarks: Sequence[str] = ()
+) -> str:
+    """The page as text. It loads nothing from anywhere: style, script and data are inside.
 
-
-def data_page(facts: DataFacts, report: AuditReport, title: str, tokenizer: Tokenizer) -> str:
-    """The page as text. It loads nothing from anywhere: style, script and data are inside."""
+    remarks: lines about the data as a whole, such as that these are the first rows of what is streamed.
+    """
     import jinja2
 
     problems: dict[str, list[str]] = {}
-    hidden = {place for entry in report.entries if entry.finding.private for place in entry.finding.places}
+    hidden = private_places(report)
     for entry in report.entries:
         for place in entry.finding.places[:LINKED]:
             problems.setdefault(place, []).append(entry.check)
@@ -49,6 +47,8 @@ def data_page(facts: DataFacts, report: AuditReport, title: str, tokenizer: Toke
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     return environment.from_string(_source("data.html.j2")).render(
         title=title,
+        remarks=remarks,
+        hidden=len(hidden),
         style=_source("data.css"),
         script=_source("data.js"),
         findings=[
@@ -72,7 +72,7 @@ def data_page(facts: DataFacts, report: AuditReport, title: str, tokenizer: Toke
     )
 
 
-def _chosen(facts: DataFacts, problems: Iterable[str], hidden: set[str]) -> list[tuple[str, CheckedExample]]:
+def _chosen(facts: DataFacts, problems: Iterable[str], hidden: Set[str]) -> list[tuple[str, CheckedExample]]:
     """(part, example) of what is on the page: all that there is room for, in the order of the data, problems first."""
     wanted = set(problems) - hidden
     odd, lengths = [], []

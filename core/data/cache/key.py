@@ -33,7 +33,7 @@ RECIPE_KEYS = (
     "shuffle_merged_datasets",
 )
 # they read, render, tokenise and compare: another version may do so otherwise
-LIBRARIES = ("tunesmith", "tokenizers", "transformers", "jinja2", "datasets", "pyarrow", "rensa", "numpy")
+LIBRARIES = ("tunesmith", "tokenizers", "transformers", "jinja2", "datasets", "pyarrow", "rensa", "py3langid", "numpy")
 OWN_CODE = ("core.data", "core.audit", "plugins.formats", "plugins.checks")
 
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from core import RowError, UserError
+from core import RowError
+from plugins.formats.chat_template.calls import span_of_calls
 from plugins.formats.chat_template.ends import Ends, ends_of
 from plugins.formats.chat_template.plain import is_plain
+from plugins.formats.chat_template.rendering import Render, mark_of, prompt_of, renderer
 from plugins.formats.chat_template.tools import CALLS
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from plugins.formats.chat_template.messages import Message
 
-Render = Callable[..., str]
 TRIMS: tuple[Callable[[str], str], ...] = (
     lambda text: text,
     lambda text: text.strip(),
@@ -64,7 +65,7 @@ def find_turns(
 
     Raises `RowError` where the template refuses the conversation, or its text cannot be told apart into turns.
     """
-    render = _renderer(template, tokenizer, tools)
+    render = renderer(template, tokenizer, tools)
     simple = not tools and all(message.keys() == {"role", "content"} for message in messages)
     roles = tuple([message["role"] for message in messages])
     known = _plain_skeleton(tokenizer, template, roles, eot_tokens) if simple else None
@@ -91,43 +92,13 @@ def _filled(turns: Sequence[Turn], contents: Sequence[str]) -> list[Turn]:
     return [Turn(turn.header, turn.lead, content, turn.end, turn.note) for turn, content in pairs]
 
 
-def _renderer(
-    template: str, tokenizer: PreTrainedTokenizerBase, tools: Sequence[Mapping[str, Any]] | None = None
-) -> Render:
-    from jinja2 import TemplateError, TemplateSyntaxError
-
-    def render(messages: Sequence[Message], *, generate: bool = False) -> str:
-        try:
-            text = tokenizer.apply_chat_template(
-                list(messages),
-                tools=cast(Any, tools),
-                chat_template=template,
-                tokenize=False,
-                add_generation_prompt=generate,
-            )
-        except TemplateSyntaxError as error:
-            raise UserError(
-                f"the chat template is not valid jinja: line {error.lineno}: {error.message}", help="correct it"
-            ) from error
-        except (TemplateError, TypeError) as error:
-            raise RowError(f"the chat template refuses it: {error}") from error
-        return str(text)
-
-    return render
-
-
-def _mark(index: int) -> str:
-    """Text that no template changes and that occurs nowhere else."""
-    return f"TunesmithMark{index}Here"
-
-
 @lru_cache(maxsize=4096)
 def _common_skeleton(
     tokenizer: PreTrainedTokenizerBase, template: str, roles: tuple[str, ...], eot_tokens: tuple[str, ...]
 ) -> tuple[list[Turn], str] | None:
     """The skeleton of all conversations whose messages have these roles, and nothing besides a content."""
     messages = [{"role": role, "content": ""} for role in roles]
-    return _skeleton(messages, _renderer(template, tokenizer), ends_of(tokenizer, eot_tokens))
+    return _skeleton(messages, renderer(template, tokenizer), ends_of(tokenizer, eot_tokens))
 
 
 @lru_cache(maxsize=4096)
@@ -143,11 +114,11 @@ def _plain_skeleton(
     skeleton = _common_skeleton(tokenizer, template, roles, eot_tokens)
     if skeleton is None:
         return None
-    spaced = [f" \n\t{_mark(index)}\n " for index in range(len(roles))]
+    spaced = [f" \n\t{mark_of(index)}\n " for index in range(len(roles))]
     messages = [{"role": role, "content": content} for role, content in zip(roles, spaced, strict=True)]
-    text = _renderer(template, tokenizer)(messages)
+    text = renderer(template, tokenizer)(messages)
     found = _fit(skeleton, spaced, text)
-    if found is None or any(text.count(_mark(index)) != 1 for index in range(len(roles))):
+    if found is None or any(text.count(mark_of(index)) != 1 for index in range(len(roles))):
         return None
     # one of them fits, or nothing would have been found
     trims = [next(trim for trim in TRIMS if trim(given) == made) for given, made in zip(spaced, found, strict=True)]
@@ -156,7 +127,7 @@ def _plain_skeleton(
 
 def _skeleton(messages: Sequence[Message], render: Render, ends: Ends) -> tuple[list[Turn], str] | None:
     """The turns of the conversation with empty contents; None if marked contents do not come out as they went in."""
-    marked: list[Message] = [{**message, "content": _mark(index)} for index, message in enumerate(messages)]
+    marked: list[Message] = [{**message, "content": mark_of(index)} for index, message in enumerate(messages)]
     try:
         text = render(marked)
     except RowError:
@@ -164,7 +135,7 @@ def _skeleton(messages: Sequence[Message], render: Render, ends: Ends) -> tuple[
     texts = []
     rest = text
     for index in range(len(messages)):
-        before, mark, rest = rest.partition(_mark(index))
+        before, mark, rest = rest.partition(mark_of(index))
         if not mark:
             return None
         texts.append(before)
@@ -174,22 +145,14 @@ def _skeleton(messages: Sequence[Message], render: Render, ends: Ends) -> tuple[
         own = texts[index][taken:]
         header, lead, note = own, "", ""
         if message["role"] == "assistant" and index:
-            header, lead, note = _part_at_prompt(own, text, start + taken, _prompt(marked[:index], render))
-        after = start + len(texts[index]) + len(_mark(index))
+            header, lead, note = _part_at_prompt(own, text, start + taken, prompt_of(marked[:index], render))
+        after = start + len(texts[index]) + len(mark_of(index))
         end = ends.find(texts[index + 1])
         if end is None:
             end = _end_without_mark(text, after, len(texts[index + 1]), marked[: index + 1], render)
         turns.append(Turn(header, lead, "", end, note))
         start, taken = after, len(end)
     return turns, texts[-1][taken:]
-
-
-def _prompt(messages: Sequence[Message], render: Render) -> str | None:
-    """The text a model is asked to go on from after `messages`; None if the template refuses them."""
-    try:
-        return render(messages, generate=True)
-    except RowError:
-        return None
 
 
 def _part_at_prompt(own: str, text: str, start: int, prompt: str | None) -> tuple[str, str, str]:
@@ -241,18 +204,18 @@ def _find_one_by_one(messages: Sequence[Message], full: str, render: Render, end
     at = 0
     for index, message in enumerate(messages):
         if message.get(CALLS):
-            spans.append(_span_of_calls(messages, index, full, at, render, ends))
+            spans.append(span_of_calls(messages, index, full, at, render, ends))
             at = spans[-1][1]
             continue
-        marked: list[Message] = [*messages[:index], {**message, "content": _mark(index)}, *messages[index + 1 :]]
+        marked: list[Message] = [*messages[:index], {**message, "content": mark_of(index)}, *messages[index + 1 :]]
         text = render(marked)
         if text == full:
             raise RowError(
                 f"the chat template leaves out message {index + 1} ({message['role']})",
                 help="use a chat_template that shows this role, or take such messages out of the data",
             )
-        before, _, after = text.partition(_mark(index))
-        prompt = _prompt(messages[:index], render) if message["role"] == "assistant" and index else None
+        before, _, after = text.partition(mark_of(index))
+        prompt = prompt_of(messages[:index], render) if message["role"] == "assistant" and index else None
         start, stop = len(before), len(full) - len(after)
         if not full.startswith(before) and prompt is not None and full.startswith(prompt):
             start = len(prompt)
@@ -275,25 +238,3 @@ def _find_one_by_one(messages: Sequence[Message], full: str, render: Render, end
         turns.append(Turn(header, lead, full[start:stop], end, note))
         at = stop + len(end)
     return turns, full[at:]
-
-
-def _span_of_calls(
-    messages: Sequence[Message], index: int, full: str, at: int, render: Render, ends: Ends
-) -> tuple[int, int, str | None]:
-    """Where the words and calls of a message begin and end in `full`, as the texts of shorter conversations show it."""
-    name = f"message {index + 1} ({messages[index]['role']})"
-    prompt = _prompt(messages[:index], render) if index else None
-    shorter = render(messages[: index + 1])
-    silent = {key: value for key, value in messages[index].items() if key != CALLS}
-    if shorter == render([*messages[:index], silent]):
-        raise RowError(
-            f"the chat template leaves out the tool calls of {name}", help="use a chat_template that shows tool calls"
-        )
-    if prompt is None or not full.startswith(prompt) or not full.startswith(shorter) or not at <= len(prompt):
-        raise RowError(
-            f"the tool calls of {name} cannot be found in the text of the chat template",
-            help="use another chat_template, or give one with chat_template_jinja",
-        )
-    stop = len(shorter.rstrip())
-    token = next((token for token in (*ends.known, *ends.special) if full.endswith(token, 0, stop)), "")
-    return len(prompt), stop - len(token), prompt

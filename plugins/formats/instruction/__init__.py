@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from core import DatasetFormat, Example, RowError, Segment, hookimpl, load_fragment
 from core.data.formats import describe, end_of_text, optional_text_field, text_field
-from plugins.formats.instruction import prompts
+from plugins.formats.instruction import creative, prompts
 from plugins.formats.instruction.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -122,6 +122,19 @@ def _reflection(row: Mapping[str, Any], style: str) -> Parts:
     return Parts(text_field(row, "instruction"), answer, optional_text_field(row, "input"))
 
 
+def _revised(row: Mapping[str, Any], style: str) -> Parts:
+    return Parts(text_field(row, "instruction"), text_field(row, "revision"))
+
+
+def _critique(row: Mapping[str, Any], style: str) -> Parts:
+    values = creative.asked(row)
+    return Parts(fill(creative.CRITIQUE, values), values["evaluation"])
+
+
+def _revision(row: Mapping[str, Any], style: str) -> Parts:
+    return Parts(fill(creative.REVISE, creative.asked(row)), text_field(row, "revision"))
+
+
 _ALPACA = columns("instruction", "output", "input")
 _WITH_SYSTEM = columns("instruction", "output", "input", "system")
 _ORCA = columns("question", "response", system="system_prompt")
@@ -148,6 +161,13 @@ FORMS: Mapping[str, Form] = {
     "context_qa.load_v2": Form(_context_v2, prompts.AS_IT_IS, "Rows of context, question and answer."),
     "context_qa.load_404": Form(
         _unanswerable, prompts.CONTEXT, "Rows of article and unanswerable_question; learns to say so.", "chat"
+    ),
+    "creative_acr.load_answer": Form(_revised, prompts.CREATIVE_ANSWER, "Rows of instruction and revision."),
+    "creative_acr.load_critique": Form(
+        _critique, prompts.USER, "Rows of instruction, answer, scores and critiques; learns to score and to criticise."
+    ),
+    "creative_acr.load_revise": Form(
+        _revision, prompts.USER, "Rows of instruction, answer, scores, critiques and revision; learns to revise."
     ),
     "explainchoice": Form(_choices, prompts.EXPLAIN_CHOICE, "Rows of question, choices and solution or explanation."),
     "concisechoice": Form(_choices, prompts.CONCISE_CHOICE, "As explainchoice, asking for concise answers."),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from plugins.formats.instruction import creative
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -71,6 +73,8 @@ SUMMARIZE = Prompt(
     "USER: Summarize the following article as a TL;DR.\n{instruction}\nASSISTANT:",
 )
 AS_IT_IS = Prompt("{system}", "{instruction}\n{input}", "{instruction}")
+USER = Prompt("{system}\n", *2 * ("USER: {instruction}\nASSISTANT:",))
+CREATIVE_ANSWER = replace(USER, intro=creative.ANSWER, intro_without_input=creative.ANSWER)
 OPEN_ORCA = Prompt(
     "### System:\n{system}\n",
     "### Human:\n{instruction}\n### Additional Context:\n{input}\n### Assistant:\n",

@@ -13,7 +13,7 @@ import pytest
 from core import DataCheck, DataFacts, Finding, UserError
 from core.audit import AuditReport, CheckPlan, audit
 from core.host import load_host
-from core.preview.choose import choose
+from core.preview.choose import choose, private_places
 from core.preview.dump import write_dump
 from core.preview.histogram import histogram
 from core.preview.page import data_page
@@ -203,3 +203,28 @@ def test_a_proposal_for_a_bare_file(tmp_path: Path, rows: list[Any], expected: l
     lines = propose_recipe(path)
     for start in expected:
         assert any(line.startswith(start) for line in lines), lines
+
+
+def test_private_rows_are_shown_only_where_they_are_asked_for(facts: DataFacts) -> None:
+    private = private_places(report_on(facts))
+    assert private == {"train.jsonl:9"}
+    shown = [
+        choose(facts.train, samples=40, private=private),
+        choose(facts.train, longest=True, samples=40, private=private),
+    ]
+    assert [len(examples) for examples in shown] == [39, 39]
+    assert all(example.place not in private for examples in shown for example in examples)
+    assert [example.number for example in choose(facts.train, row="9", private=private)] == [9]
+    assert [example.number for example in choose(facts.train, grep="say 8 ", private=private)] == [9]
+
+
+def test_the_page_says_what_is_to_be_known_of_all_data(facts: DataFacts, tokenizer: Any) -> None:
+    remarks = [
+        "warning: big.jsonl: it is read while training; counts and audit are of its first 40 rows",
+        "  b.jsonl:7: <b>",
+    ]
+    page = data_page(facts, report_on(facts), "recipe.yml", tokenizer, remarks)
+    assert '<li class="warning">warning: big.jsonl: it is read while training; counts and audit' in page
+    assert '<li class="more">b.jsonl:7: &lt;b&gt;</li>' in page
+    assert '<ul class="remarks">' not in data_page(facts, report_on(facts), "recipe.yml", tokenizer)
+    assert "1 left out that may hold personal data" in page

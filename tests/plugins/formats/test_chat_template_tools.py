@@ -163,3 +163,27 @@ def test_what_is_no_call(tokenizer: Any, calls: Any, message: str) -> None:
 def test_a_template_that_leaves_calls_out(tokenizer: Any) -> None:
     with pytest.raises(RowError, match=r"the chat template leaves out the tool calls of message 2 \(assistant\)"):
         rendered(tokenizer, CHAT, chat_template_jinja=None)
+
+
+def test_a_conversation_that_begins_with_a_call(tokenizer: Any) -> None:
+    example = rendered(tokenizer, CHAT[1:], row={"tools": [WEATHER]})
+    assert trained(example) == [CALL_TEXT, "<|im_end|>", "It rains.", "<|im_end|>"]
+    assert text_of(example) == text_of(rendered(tokenizer, CHAT, row={"tools": [WEATHER]})).replace(
+        "<|im_start|>user\nHow is it in Köln?<|im_end|>\n", ""
+    )
+    words = {"role": "assistant", "content": "I look.", "tool_calls": [CALL]}
+    assert trained(rendered(tokenizer, [words]))[0] == f"I look.\n{CALL_TEXT}"
+
+
+def test_a_conversation_that_begins_with_the_answer_of_a_tool(tokenizer: Any) -> None:
+    example = rendered(tokenizer, CHAT[2:], row={"tools": [WEATHER]})
+    assert trained(example) == ["It rains.", "<|im_end|>"]
+    assert "<tool_response>\nrain\n</tool_response>" in text_of(example)
+
+
+def test_a_call_where_the_template_asks_for_no_answer(tokenizer: Any) -> None:
+    # a template that writes the role of an answer in another way than it asks for one
+    jinja = QWEN.replace("<|im_start|>assistant\\n' -}}{%- endif -%}", "<|im_start|>model\\n' -}}{%- endif -%}")
+    assert jinja != QWEN
+    example = rendered(tokenizer, CHAT, chat_template_jinja=jinja)
+    assert trained(example)[:2] == [CALL_TEXT, "<|im_end|>"]

@@ -77,6 +77,12 @@ def test_there_is_a_format_for_each_entry() -> None:
             {"category": "c", "question": "q", "answer": "a"},
             f"{INTRO}\n\n### Instruction:\nq\n\n### Input:\nc\n\n### Response:\nwhat is a<|im_end|>",
         ),
+        (
+            "creative_acr.load_answer",
+            {"instruction": "Q?", "revision": "a"},
+            "Answer the following question in a comprehensive, in-depth, and creative way. Additionally your response "
+            "should be relevant, accurate, and free of any ambiguity.\nUSER: Q?\nASSISTANT:a<|im_end|>",
+        ),
         ("metharme", {"prompt": "p\n", "generation": "g"}, "p\ng<|im_end|><|im_end|><|im_end|>"),
     ],
 )
@@ -106,3 +112,14 @@ def test_only_the_answer_is_trained(tokenizer: Any) -> None:
 def test_choices_must_be_texts(tokenizer: Any) -> None:
     with pytest.raises(RowError, match="field 'choices' is a list, not a list of texts"):
         text("explainchoice", {"question": "Q?", "choices": [1, 2], "solution": "x"}, tokenizer)
+
+
+def test_scores_and_critiques_are_written_as_yaml(tokenizer: Any) -> None:
+    row = {"instruction": "Q {evaluation}?", "answer": "a", "revision": "b", "scores": {"refusal": 9, "creativity": 1}}
+    row["critiques"] = {"refusal": {"improvements": "none", "explanation": "it: answers"}}
+    written = "creativity: 1\nrefusal: 9\nrefusal:\n  explanation: 'it: answers'\n  improvements: none\n"
+    made = text("creative_acr.load_revise", row, tokenizer)
+    assert made.endswith(f"Question: Q {{evaluation}}?\nAnswer: a\nEvaluation:\n{written}\n\nASSISTANT:b<|im_end|>")
+    assert text("creative_acr.load_critique", row, tokenizer).endswith(f"Answer: a\n\nASSISTANT:{written}<|im_end|>")
+    with pytest.raises(RowError, match="field 'scores' is the number 3, not an object"):
+        text("creative_acr.load_critique", {**row, "scores": 3}, tokenizer)

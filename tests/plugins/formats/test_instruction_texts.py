@@ -39,6 +39,9 @@ ROW = {
     "generation": "two",
     "INSTRUCTION": "Add.",
     "RESPONSE": "two",
+    "revision": "two",
+    "scores": {"refusal": 10, "creativity": 2},
+    "critiques": {"refusal": {"explanation": "It answers.", "improvements": "None"}},
 }
 
 
