@@ -16,6 +16,7 @@ from typing import Any
 from core.report.figures import comparison_header, comparison_rows, notes, run_rows
 from core.report.matrix import worst
 from core.report.sections import forgetting_table, slice_tables
+from core.rounding import rounded
 
 TITLES = {
     "quickstart": "ICD-10-CM: a diagnosis to its chapter, as JSON",
@@ -90,7 +91,7 @@ def section(values: Mapping[str, Any]) -> Iterator[str]:
 
 def field_row(entry: tuple[str, Mapping[str, float]]) -> list[Any]:
     name, found = entry
-    return [name, *(f"{found[figure]:.2f}" for figure in ("precision", "recall", "f1")), found["support"]]
+    return [name, *(rounded(found[figure], 2) for figure in ("precision", "recall", "f1")), found["support"]]
 
 
 def machine(runs: Sequence[Mapping[str, Any]], busy: Sequence[str]) -> Iterator[str]:

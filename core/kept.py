@@ -24,25 +24,28 @@ TRAINING_FILE = "training.json"
 def keep_training(plan: Plan, trained: TrainResult) -> TrainResult:
     """Write what training did into the output folder, on the main process, whole or not at all.
 
-    Returns it without the model, which need not be held any longer than it is scored.
+    Returns it without the model, which need not be held any longer than it is scored. Raises `UserError` on every rank
+    where the file cannot be written.
     """
-    from core.processes import is_main
+    from core.processes import on_main
 
     nothing: Any = None
     kept = replace(_counted(trained), model=nothing)
-    if not is_main():
-        return kept
+    on_main(lambda: _write(plan.output_dir, kept))
+    return kept
+
+
+def _write(folder: Path, kept: TrainResult) -> None:
     values: dict[str, Any] = asdict(kept)
     del values["model"]
-    path = plan.output_dir / TRAINING_FILE
+    path = folder / TRAINING_FILE
     try:
         write_whole(path, json.dumps(values) + "\n")
     except OSError as error:
         raise UserError(
             f"{str(path)!r} cannot be written: {error.strerror or error}",
-            help=f"the tuned model is saved; make room there, then score it with {eval_command(plan.output_dir)}",
+            help=f"the tuned model is saved; make room there, then score it with {eval_command(folder)}",
         ) from error
-    return kept
 
 
 def training_of(folder: Path, model: Module) -> TrainResult | None:
@@ -65,8 +68,9 @@ def scored_later(plan: Plan) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        help = f"{error.help}\n  " if error.help else ""
-        error.help = f"{help}the tuned model is saved; score it, going on from here, with {command}"
+        if not (plan.output_dir / "run.json").is_file():  # with it the run is scored, and the error says how to go on
+            help = f"{error.help}\n  " if error.help else ""
+            error.help = f"{help}the tuned model is saved; score it, going on from here, with {command}"
         raise
     except BaseException:
         say_error(f"scoring broke off; the tuned model is saved in {plan.output_dir}")
@@ -76,9 +80,18 @@ def scored_later(plan: Plan) -> Iterator[None]:
 
 def eval_command(folder: Path) -> str:
     """The command that scores the run in `folder`."""
+    return _command("eval", folder)
+
+
+def report_command(folder: Path) -> str:
+    """The command that writes the report of the run in `folder` anew."""
+    return _command("report", folder)
+
+
+def _command(name: str, folder: Path) -> str:
     working = Path.cwd()
     shown = folder.relative_to(working) if folder.is_relative_to(working) and folder != working else folder
-    return f"`tunesmith eval {shlex.quote(str(shown))}`"
+    return f"`tunesmith {name} {shlex.quote(str(shown))}`"
 
 
 def _counted(trained: TrainResult) -> TrainResult:

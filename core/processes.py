@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,7 @@ THREADS_VARIABLE = "TUNESMITH_NUM_THREADS"
 # It is no help against a process that fails: the launcher then ends the others.
 PATIENCE_SECONDS = 1800
 Element = TypeVar("Element")
+Result = TypeVar("Result")
 
 
 def start_processes(plan: Plan) -> None:
@@ -117,6 +119,26 @@ def broadcast_object(given: Element) -> Element:
     held = [given]
     torch.distributed.broadcast_object_list(held, src=0)
     return held[0]
+
+
+def on_main(work: Callable[[], Result]) -> Result:
+    """What `work` gives on the main process, on every rank; a user's error is raised on every rank alike."""
+    from core.errors import UserError
+
+    outcome: list[tuple[Any, tuple[str, str | None] | None]] = []
+    failure: UserError | None = None
+    if is_main():
+        try:
+            outcome = [(work(), None)]
+        except UserError as error:
+            # as text: an error of a kind of its own may not survive the way to the other ranks
+            failure, outcome = error, [(None, (error.message, error.help))]
+    ((result, said),) = gather_objects(outcome)
+    if failure is not None:
+        raise failure
+    if said is not None:
+        raise UserError(said[0], help=said[1])
+    return result  # type: ignore[no-any-return]
 
 
 def process_seconds() -> float:

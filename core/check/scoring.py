@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from core.check.columns import columns_of
+from core.check.columns import COMPARE, PACKINGS, columns_of
+from core.check.components import OWN_GENERATOR
 from core.check.names import did_you_mean
 from core.errors import Problem
 from core.recipe import Recipe
@@ -27,6 +28,8 @@ def scoring_problems(recipe: Recipe) -> Iterator[Problem]:
                 key=("evaluation", "stop_settled"),
                 help="remove one of them",
             )
+    if settings.get("generator") not in (None, OWN_GENERATOR):
+        yield from _engine_problems(recipe, settings)
     if settings.get("lm_eval") and find_spec("lm_eval") is None:
         yield Problem(
             "lm_eval needs the package lm-eval, which is not installed",
@@ -34,6 +37,34 @@ def scoring_problems(recipe: Recipe) -> Iterator[Problem]:
             severity="warning",
             help="pip install 'tunesmith[lm-eval]'",
             blocks_run=True,
+        )
+
+
+def _engine_problems(recipe: Recipe, settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """Columns whose weights lie nowhere on disk as another engine would have to read them; told before the training."""
+    name = settings["generator"]
+    packed = next((key for key in PACKINGS if recipe[key]), None)
+    if packed:
+        yield Problem(
+            f"the generator {name!r} reads weights as they are on disk, and {packed} packs them",
+            key=("evaluation", "generator"),
+            at="value",
+            help=f"remove {packed}, or leave evaluation.generator out",
+        )
+    for index, column in enumerate(columns_of(settings.get("compare") or [])):
+        if column.kind == "merged" or any(column.options.get(key) for key in PACKINGS):
+            yield Problem(
+                f"the column {column.name!r} is made in memory, where the generator {name!r} cannot read it",
+                key=(*COMPARE, index),
+                at="value",
+                help="leave the column out, or evaluation.generator",
+            )
+    if settings.get("stop_settled"):
+        yield Problem(
+            f"'stop_settled' has no effect: the generator {name!r} writes whole answers",
+            key=("evaluation", "stop_settled"),
+            severity="warning",
+            help="remove it",
         )
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.comparison.columns import column_of, metric_plan, testable
+from core.comparison.recipes import meant_options, metric_entries, recipe_differences
 from core.comparison.runs import FinishedRun, Line
-from core.evaluation.paired import compare
-from core.evaluation.statistics import holm
+from core.evaluation.paired import compare, correct
 from core.host import Host
 from core.results import ColumnReport, MetricResult
 
-# where a run writes to, and what it is held against, changes nothing in its model
-NO_DIFFERENCE = ("output_dir", "evaluation.compare", "evaluation.gates")
 CAVEAT = "each run is one training: how much another seed would differ is not included"
 
 
@@ -23,23 +21,21 @@ def side_by_side(
     """Everything that `tunesmith compare` tells, JSON-ready. lines: those of every run on the shared items.
 
     Every run is compared with the first, on each metric that both measured in the same way, with a paired interval and
-    test; p-values are corrected for the number of comparisons (Holm).
+    test; p-values are corrected for the number of comparisons (Holm), and what does not stand after that is not shown.
     """
     whole = all(len(shared) == len(run.lines) for run, shared in zip(runs, lines, strict=True))
-    metrics, apart = _common_metrics(runs)
+    metrics, apart = _common_metrics(runs, host)
     plans = {name: metric_plan(name, about, host) for name, about in metrics.items()}
     columns = [column_of(run, shared, plans, whole=whole) for run, shared in zip(runs, lines, strict=True)]
     comparisons = []
     for metric, plan in plans.items():
         for column in columns[1:]:
             if not testable(plan, column, columns[0]):
-                untested = f"{metric} is shown and not tested: it is no mean over the items, and what it is summed up "
-                apart.append(f"{untested}from is not kept with {column.name} and {columns[0].name}")
+                untested = f"{metric.replace('_', ' ')} is shown and not tested: it is no mean over the items, and what"
+                apart.append(f"{untested} it is summed up from is not kept with {column.name} and {columns[0].name}")
             elif _paired(metric, column, columns[0]):
                 comparisons.append({"run": column.name, **compare(plan, column, columns[0])})
-    corrected = holm([comparison["p_value"] for comparison in comparisons])
-    for comparison, value in zip(comparisons, corrected, strict=True):
-        comparison["p_value_holm"] = value
+    correct(comparisons)
     return {
         "runs": [
             {
@@ -60,34 +56,28 @@ def side_by_side(
         "items": len(lines[0]),
         "metrics": {name: {key: about[key] for key in ("unit", "higher_is_better")} for name, about in metrics.items()},
         "comparisons": comparisons,
-        "recipes": _recipe_differences(runs),
+        "recipes": recipe_differences(runs, host),
         "changed": _changed_items(runs, lines, metrics),
         "notes": [text for text in (note, *apart, CAVEAT) if text],
     }
 
 
-def _common_metrics(runs: Sequence[FinishedRun]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _common_metrics(runs: Sequence[FinishedRun], host: Host) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """The metrics that every run has with the same options, and what is to be said of the others."""
     notes, common = [], {}
-    settings = [_settings_of(run) for run in runs]
+    entries = [metric_entries(run) for run in runs]
     for name in dict.fromkeys(name for run in runs for name in run.values["metrics"]):
+        said = name.replace("_", " ")
         lacking = [run.name for run in runs if name not in run.values["evaluation"][run.column]]
         if lacking:
-            notes.append(f"{name} is not compared: {', '.join(lacking)} did not measure it")
-        elif any(other.get(name) != settings[0].get(name) for other in settings[1:]):
-            notes.append(f"{name} is not compared: the runs measured it with different options")
+            notes.append(f"{said} is not compared: {', '.join(lacking)} did not measure it")
+            continue
+        options = [meant_options(run, own.get(name, {}), host) for run, own in zip(runs, entries, strict=True)]
+        if any(other != options[0] for other in options[1:]):
+            notes.append(f"{said} is not compared: the runs measured it with different options")
         else:
-            common[name] = {**runs[0].values["metrics"][name], **(settings[0].get(name) or {"type": name})}
+            common[name] = {**runs[0].values["metrics"][name], **(entries[0].get(name) or {"type": name})}
     return common, notes
-
-
-def _settings_of(run: FinishedRun) -> dict[str, Mapping[str, Any]]:
-    from core.check.columns import metric_names
-
-    recipe = run.values["recipe"]
-    written = (recipe["values"].get("evaluation") or {}).get("metrics")
-    entries = written or (recipe["defaults"].get("evaluation") or {}).get("metrics") or []
-    return dict(zip(metric_names(entries), entries, strict=True))
 
 
 def _paired(metric: str, one: ColumnReport, other: ColumnReport) -> bool:
@@ -97,25 +87,6 @@ def _paired(metric: str, one: ColumnReport, other: ColumnReport) -> bool:
 
 def _figures(result: MetricResult) -> dict[str, Any]:
     return {"value": result.value, "interval": list(result.interval) if result.interval else None, "n": result.n}
-
-
-def _recipe_differences(runs: Sequence[FinishedRun]) -> dict[str, list[Any]]:
-    """Every key that is not the same in all recipes, with its value in each."""
-    flat = [dict(_leaves({**run.values["recipe"]["defaults"], **run.values["recipe"]["values"]})) for run in runs]
-    keys = dict.fromkeys(key for values in flat for key in values)
-    rows = {key: [values.get(key) for values in flat] for key in keys if not key.startswith(NO_DIFFERENCE)}
-    return {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
-
-
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, entry in value.items():
-            yield from _leaves(entry, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list) and any(isinstance(entry, (Mapping, list)) for entry in value):
-        for index, entry in enumerate(value):
-            yield from _leaves(entry, f"{name}.{index}")
-    else:
-        yield name, value
 
 
 def _changed_items(

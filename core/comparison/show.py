@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from core.evaluation.paired import LEVEL
 from core.report.figures import MISSING, cell, duration
 from core.report.templating import render, source
+from core.rounding import percent_of
 
 WIDTH = 100
 OUTCOMES = {"better": "better", "worse": "worse", "not_shown": "no difference shown"}
-SIGNIFICANT = 0.05
 SHOWN_VALUE = 60  # characters of a recipe's value
 
 
@@ -90,15 +91,18 @@ def difference_lines(values: Mapping[str, Any]) -> list[str]:
 
 
 def _outcome(found: Mapping[str, Any], comparisons: int) -> str:
-    text = OUTCOMES[found["outcome"]]
-    if found["outcome"] != "not_shown" and found["p_value_holm"] >= SIGNIFICANT:
-        return f"{text} taken alone, not shown among {comparisons} comparisons"
-    return text
+    """Better, worse, or no difference shown; and why not, where the interval alone would say otherwise."""
+    text, interval = OUTCOMES[found["outcome"]], found["interval"]
+    if found["outcome"] != "not_shown" or not interval or interval[0] <= 0 <= interval[1]:
+        return text
+    if found["p_value"] < LEVEL:
+        return f"{text} among {comparisons} comparisons"
+    return f"{text}, for the paired test does not bear out the interval"
 
 
 def _points(value: float, unit: str) -> str:
     if unit == "share":
-        return f"{100 * value:+.1f} points"
+        return f"{percent_of(value, 1, signed=True)} points"
     return f"{value:+.3g}{' s' if unit == 'seconds' else ''}"
 
 

@@ -110,7 +110,9 @@ def _start(kept: KeptAnswers, *, afresh: bool) -> None:
         elif not kept.path.read_bytes().endswith(b"\n"):
             with kept.path.open("a", encoding="utf-8") as file:
                 file.write("\n")
-    except OSError:
+    except OSError as error:
+        if kept.writes:
+            say(f"warning: answers are not kept while they come in: {kept.path}: {error.strerror or error}")
         kept.writes = False
 
 

@@ -60,9 +60,9 @@ def ask(
     decoder = make_decoder(model)
     decodings = {one.column.name: make_decoding(one.plan, model, one.tokenizer) for one in columns}
     settled = settled_by(plan, items)
-    read = answers_are_read(plan)
+    read, computing = answers_are_read(plan), model_facts(model)
     found = {
-        one.column.name: _generated(one, decoder, decodings[one.column.name], kept, settled, saved)
+        one.column.name: _generated(one, decoder, decodings[one.column.name], kept, settled, saved, computing)
         if read
         else ([], 0.0)
         for one in columns
@@ -90,7 +90,7 @@ def ask(
             generations = chosen_answers(len(items), kept[one.column.name], choices)
             found[one.column.name] = generations, seconds
             say(f"{one.column.name}: {len(items)} items measured, none generated: every metric goes by likelihood")
-        facts = {"model": how, **model_facts(model), **_counts(generations, seconds, decodings[one.column.name], read)}
+        facts = {"model": how, **computing, **_counts(generations, seconds, decodings[one.column.name], read)}
         if measured_at is not None:
             turns = [other.column.name for other in columns]
             facts |= {"latency_measured": measured_at, "latency_in_turn": turns if len(turns) > 1 else []}
@@ -105,12 +105,13 @@ def _generated(
     kept: dict[str, KeptAnswers],
     settled: Callable[[int, str], bool] | None,
     saved: Tuned,
+    facts: Mapping[str, Any],
 ) -> tuple[list[Generation], float]:
     name, started = questions.column.name, time.perf_counter()
     before = len(kept[name].tokens)
     engine = questions.plan.evaluation.generator
     if engine is not None:
-        generations = generate_elsewhere(engine, questions, decoding, saved, kept[name])
+        generations = generate_elsewhere(engine, questions, decoding, saved, kept[name], facts)
     else:
         generations = generate(decoder, questions.tokenizer, questions.ids, decoding, kept[name], settled)
     seconds = time.perf_counter() - started

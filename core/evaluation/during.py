@@ -110,7 +110,8 @@ def _score(
     plan: Plan, metrics: Sequence[MetricPlan], model: Module, tokenizer: Tokenizer, items: Sequence[Item]
 ) -> dict[str, float]:
     from core.data import encode_prompt
-    from core.evaluation.evaluate import on_main, undisturbed
+    from core.evaluation.evaluate import undisturbed
+    from core.processes import on_main
 
     needs = {need for metric in metrics for need in metric.evaluator.needs}
     measured: dict[str, Mapping[int, Mapping[str, float]]] = {}

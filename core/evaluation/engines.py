@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.check.columns import PACKINGS
 from core.errors import UserError
 from core.evaluation.answerers import Tuned
 from core.evaluation.answers import KeptAnswers
 from core.evaluation.generate import Decoding, to_generation
 from core.evaluation.questions import Questions
-from core.processes import gather_objects, is_main
+from core.processes import is_main, on_main
 from core.results import Generation
 from core.types import GenerationRequest, Generator
 
 
 def generate_elsewhere(
-    generator: Generator, questions: Questions, decoding: Decoding, saved: Tuned, kept: KeptAnswers
+    generator: Generator,
+    questions: Questions,
+    decoding: Decoding,
+    saved: Tuned,
+    kept: KeptAnswers,
+    facts: Mapping[str, Any],
 ) -> list[Generation]:
     """One answer per prompt by `generator`, which runs on the main process; the same on every rank.
 
-    Raises `UserError` for an engine that answers another number of prompts than it was asked.
+    facts: how the model computes (`dtype`, `quantisation`). Raises `UserError` for a model whose weights are nowhere on
+    disk as they are asked, and for an engine that answers another number of prompts than it was asked.
     """
     open_ones = [position for position in range(len(questions.ids)) if position not in kept.tokens]
-    outcome: list[tuple[Any, UserError | None]] = []
-    if is_main():
-        try:
-            outcome = [(_asked(generator, questions, decoding, saved, open_ones), None)]
-        except UserError as error:
-            outcome = [(None, error)]
-    ((new, failure),) = gather_objects(outcome)
-    if failure is not None:
-        raise failure
+    new = on_main(lambda: _asked(generator, questions, decoding, saved, facts, open_ones))
     if is_main():
         kept.add(open_ones, new, [to_generation(ids, questions.tokenizer, decoding).text for ids in new])
     by_position = {**kept.tokens, **dict(zip(open_ones, new, strict=True))}
@@ -42,11 +41,17 @@ def generate_elsewhere(
 
 
 def _asked(
-    generator: Generator, questions: Questions, decoding: Decoding, saved: Tuned, positions: Sequence[int]
+    generator: Generator,
+    questions: Questions,
+    decoding: Decoding,
+    saved: Tuned,
+    facts: Mapping[str, Any],
+    positions: Sequence[int],
 ) -> list[list[int]]:
     if not positions:
         return []
-    folder, adapter = weights_of(questions, saved)
+    folder, adapter = weights_of(questions, saved, facts)
+    plan = questions.plan
     answers = generator.generate(
         GenerationRequest(
             prompts=[questions.ids[position] for position in positions],
@@ -55,7 +60,10 @@ def _asked(
             tokenizer=questions.tokenizer,
             folder=folder,
             adapter=adapter,
-            seed=questions.plan.recipe["seed"] or 0,
+            dtype=str(facts["dtype"]),
+            seed=plan.recipe["seed"] or 0,
+            revision=plan.recipe["revision_of_model"] if folder == plan.base_model else None,
+            trust_remote_code=plan.trust_remote_code,
         )
     )
     if len(answers) != len(positions):
@@ -66,13 +74,13 @@ def _asked(
     return [list(map(int, ids)) for ids in answers]
 
 
-def weights_of(questions: Questions, saved: Tuned) -> tuple[str, str | None]:
+def weights_of(questions: Questions, saved: Tuned, facts: Mapping[str, Any]) -> tuple[str, str | None]:
     """Where the weights of a column are: a folder or hub id, and the folder of an adapter on them or None.
 
     Raises `UserError` for a column whose weights are nowhere on disk as they are asked.
     """
     column = questions.column
-    if column.kind == "merged" or any(column.options.get(key) for key in ("load_in_4bit", "load_in_8bit")):
+    if column.kind == "merged" or facts["quantisation"] in PACKINGS.values():
         raise UserError(
             f"the column {column.name!r} can only be answered by the generator 'transformers'",
             help="leave evaluation.generator out, or the column",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from core.console import say
 from core.errors import UserError
@@ -22,7 +22,7 @@ from core.evaluation.metrics import ScoringError, ready_metrics, score_column
 from core.evaluation.probing import probe_models
 from core.evaluation.questions import Questions, key_of_answers, make_ready
 from core.evaluation.slices import slice_items
-from core.processes import gather_objects, is_main
+from core.processes import gather_objects, is_main, on_main
 from core.results import ColumnReport, EvalReport, Generation, MetricResult
 from core.types import Data, Item, Plan
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 # the kinds of column that can be scored before training, and those that need the tuned model
 BEFORE = ("base", "prompted", "model")
 AFTER = ("tuned", "merged")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -138,6 +137,8 @@ def _scored(
 ) -> ColumnReport:
     started, prompts = time.perf_counter(), questions.prompts
     metrics = on_main(lambda: _score_or_say_where(plan, generations, items, kept))
+    if prompts.count < prompts.wanted:
+        say(f"warning: {kept.column}: {prompts.wanted} examples asked for, only {prompts.count} training rows to show")
     if prompts.shortened:
         say(f"{kept.column}: {prompts.shortened} prompts show fewer than {prompts.count} examples, to fit the context")
     facts = {key: value for key, value in kept.facts.items() if key != "stop_ids"}
@@ -164,6 +165,7 @@ def _scored(
             "prompt_sample": prompts.texts[0],
             "shots": list(prompts.shots),
             "shown": prompts.count,
+            "wanted": prompts.wanted,
             "shortened": prompts.shortened,
         },
     )
@@ -177,25 +179,13 @@ def _score_or_say_where(
     try:
         return score_column(plan.evaluation.metrics, generations, items, facts, seed=seed, slices=slices)
     except ScoringError as error:
-        scores = save_scores(kept.path.parent / f"{kept.path.name.partition('.')[0]}.scores.json", error, items)
-        where = (
-            f"the answers of the column {kept.column!r} are in {kept.path.parent}, the scores so far in {scores.name}"
-        )
-        raise UserError(error.message, help=f"{error.help}; {where}") from error
-
-
-def on_main(work: Callable[[], Result]) -> Result:
-    """What `work` gives on the main process, on every rank; a user's error is raised on every rank alike."""
-    outcome: list[tuple[Any, UserError | None]] = []
-    if is_main():
+        folder, name = kept.path.parent, f"{kept.path.name.partition('.')[0]}.scores.json"
         try:
-            outcome = [(work(), None)]
-        except UserError as error:
-            outcome = [(None, error)]
-    ((result, failure),) = gather_objects(outcome)
-    if failure is not None:
-        raise failure
-    return result  # type: ignore[no-any-return]
+            scores = f"the scores so far in {save_scores(folder / name, error, items).name}"
+        except OSError as full:
+            scores = f"the scores so far cannot be written ({full.strerror or full})"
+        where = f"the answers of the column {kept.column!r} are in {folder}, {scores}"
+        raise UserError(error.message, help=f"{error.help}; {where}") from error
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from core.evaluation.statistics import (
     permutation,
 )
 from core.results import ProbeReport
+from core.rounding import percent_of
 from core.types import Plan
 
 
@@ -130,4 +131,4 @@ def _words(parts: Sequence[Mapping[str, Any]], outcome: str, allowed: float | No
 def _said(part: Mapping[str, Any]) -> str:
     if part["unit"] == "perplexity":
         return f"{part['label']} {part['base']:.4g} → {part['tuned']:.4g}"
-    return f"{part['label']} {100 * part['base']:.0f} % → {100 * part['tuned']:.0f} %"
+    return f"{part['label']} {percent_of(part['base'])} % → {percent_of(part['tuned'])} %"

@@ -10,6 +10,7 @@ from core.evaluation.paired import compare
 from core.evaluation.repeated import mean_interval, repeated_difference, scores_table
 from core.evaluation.statistics import CONFIDENCE, bootstrap_mean, is_binary, wilson
 from core.results import ColumnReport, MetricResult, Repeat
+from core.rounding import percent_of
 from core.types import BEST_UNTUNED, GatePlan, MetricPlan, Plan
 
 FAILED = 3
@@ -189,7 +190,6 @@ def _name(gate: GatePlan) -> str:
 
 
 def _say(value: float, unit: str, *, signed: bool = False) -> str:
-    sign = "+" if signed else ""
     if unit == "share":
-        return f"{100 * value:{sign}.1f}{' points' if signed else ' %'}"
-    return f"{value:{sign}.3g}{' s' if unit == 'seconds' else ''}"
+        return f"{percent_of(value, 1, signed=signed)}{' points' if signed else ' %'}"
+    return f"{value:{'+' if signed else ''}.3g}{' s' if unit == 'seconds' else ''}"

@@ -12,6 +12,7 @@ from core.evaluation.statistics import (
     bootstrap,
     bootstrap_mean,
     counts_of,
+    holm,
     is_binary,
     items_needed,
     items_needed_binary,
@@ -75,6 +76,16 @@ def compare(
         "fixed": sum(sign * difference > 0 for difference in differences),
         "broken": sum(sign * difference < 0 for difference in differences),
     }
+
+
+def correct(family: Sequence[dict[str, Any]]) -> None:
+    """Add `p_value_holm` to comparisons that are made together: the p-values corrected for their number (Holm). Only
+    what stands after that is better or worse; one rule for verdict, slices and runs side by side."""
+    corrected = holm([comparison["p_value"] for comparison in family])
+    for comparison, value in zip(family, corrected, strict=True):
+        comparison["p_value_holm"] = value
+        if value >= LEVEL:
+            comparison["outcome"] = "not_shown"
 
 
 def comparable(metric: MetricPlan, tuned: ColumnReport, other: ColumnReport) -> bool:

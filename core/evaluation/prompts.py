@@ -26,13 +26,14 @@ Turn = Mapping[str, str]
 class Prompts:
     """One prompt per item. form: how they are made, in words. shots: the places of the worked examples that all items
     are shown. count: how many examples each item is meant to be shown. shortened: how many items are shown fewer, so
-    that their prompt fits."""
+    that their prompt fits. wanted: how many examples the recipe asks for, be there training rows enough or not."""
 
     texts: tuple[str, ...]
     form: str
     shots: tuple[str, ...] = ()
     count: int = 0
     shortened: int = 0
+    wanted: int = 0
 
 
 def zero_shot(items: Sequence[Item]) -> Prompts:
@@ -82,6 +83,7 @@ def few_shot(
         () if near or not shots else tuple(shot.place for shot in shots[0]),
         len(shots[0]) if shots else 0,
         shortened,
+        wanted,
     )
 
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.evaluation.forgetting import judge_forgetting
-from core.evaluation.paired import LEVEL, comparable, compare
+from core.evaluation.paired import comparable, compare, correct
 from core.evaluation.slices import slice_items
-from core.evaluation.statistics import holm
 from core.evaluation.wording import say_undecided, say_verdict
 from core.results import ColumnReport, EvalReport
 from core.types import Item, MetricPlan, Plan
@@ -85,7 +84,7 @@ def verdict(
         if column.name != TUNED and comparable(metric, tuned, column)
     ]
     for name in columns:
-        _correct([one for one in comparisons if one["against"] == name])
+        correct([one for one in comparisons if one["against"] == name])
     chosen = next(one for one in comparisons if one["metric"] == decisive.name and one["against"] == best)
     others = [one for one in comparisons if one["against"] == best and one is not chosen]
     worse = worse_slices(slices or {})
@@ -136,7 +135,7 @@ def slice_table(
             }
             comparisons = _slice_comparison(plan, columns, places, deciding)
             rows.append({"value": value, "items": len(places), "columns": figures, "comparisons": comparisons})
-        _correct([one for row in rows for one in row["comparisons"]])
+        correct([one for row in rows for one in row["comparisons"]])
         table[field] = rows
     return table
 
@@ -209,12 +208,3 @@ def _deciding(plan: Plan, columns: Mapping[str, ColumnReport]) -> tuple[MetricPl
     if not scored or tuned.metrics[decisive.name].value is None:
         return decisive, None
     return decisive, max(scored, key=lambda name: sign * (scored[name].metrics[decisive.name].value or 0.0))
-
-
-def _correct(family: list[dict[str, Any]]) -> None:
-    """Add the p-values corrected for the size of the family (Holm); only what still stands is better or worse."""
-    corrected = holm([comparison["p_value"] for comparison in family])
-    for comparison, value in zip(family, corrected, strict=True):
-        comparison["p_value_holm"] = value
-        if value >= LEVEL:
-            comparison["outcome"] = "not_shown"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.results import ColumnReport
+from core.rounding import percent_of
 from core.types import MetricPlan, Plan
 
 TUNED = "tuned"
@@ -130,8 +131,8 @@ def _say(metric: MetricPlan, value: float | None) -> str:
 
 def _percent(value: float) -> str:
     """Whole per cent; one decimal where rounding would claim all or nothing."""
-    rounded = f"{100 * value:.0f}"
-    return f"{100 * value:.1f}" if rounded in ("0", "100") and value not in (0.0, 1.0) else rounded
+    whole = percent_of(value)
+    return percent_of(value, 1) if whole in ("0", "100") and value not in (0.0, 1.0) else whole
 
 
 def _range(metric: MetricPlan, interval: tuple[float, float]) -> str:
@@ -141,5 +142,5 @@ def _range(metric: MetricPlan, interval: tuple[float, float]) -> str:
 
 def _points(metric: MetricPlan, low: float, high: float) -> str:
     if metric.evaluator.unit == "share":
-        return f"{100 * low:+.0f} to {100 * high:+.0f} points"
+        return f"{percent_of(low, signed=True)} to {percent_of(high, signed=True)} points"
     return f"{low:+.3g} to {high:+.3g}"

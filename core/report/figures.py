@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from core.rounding import percent_of, rounded
+
 LABELS = {"base": "base", "prompted": "base, prompted", "tuned": "fine-tuned"}
 MISSING = "–"
 
@@ -31,12 +33,12 @@ def comparison_rows(values: Mapping[str, Any]) -> list[list[str]]:
     for metric, about in values["metrics"].items():
         cells = [cell(columns[name].get(metric), about["unit"]) for name in columns]
         rows.append([_metric_label(metric), *cells])
-    for fact, label, form in (
-        ("tokens_per_answer", "tokens per answer", "{:.1f}"),
-        ("tokens_per_prompt", "tokens per prompt", "{:.0f}"),
+    for fact, label, digits in (
+        ("tokens_per_answer", "tokens per answer", 1),
+        ("tokens_per_prompt", "tokens per prompt", 0),
     ):
         cells = [
-            form.format(values["columns"][name][fact]) if values["columns"][name].get(fact) else MISSING
+            rounded(values["columns"][name][fact], digits) if values["columns"][name].get(fact) else MISSING
             for name in columns
         ]
         if any(cell != MISSING for cell in cells):
@@ -104,7 +106,7 @@ def notes(values: Mapping[str, Any]) -> list[str]:
 
 
 def _limits(values: Mapping[str, Any]) -> list[str]:
-    """Answers that were cut off, and prompts that could not show all examples."""
+    """Answers that were cut off, examples that there are not, and prompts that could not show all examples."""
     said = []
     for name, facts in values["columns"].items():
         label, items = column_label(values, name), facts.get("items", values["items"])
@@ -112,6 +114,10 @@ def _limits(values: Mapping[str, Any]) -> list[str]:
             most = facts["max_new_tokens"]
             said.append(
                 f"{label}: {facts['capped']} of {items} answers did not end by themselves within {most} tokens."
+            )
+        if facts.get("wanted", 0) > facts.get("shown", 0):
+            said.append(
+                f"{label}: {facts['wanted']} examples were asked for, and there are only {facts['shown']} rows to show."
             )
         if facts.get("shortened"):
             said.append(
@@ -144,12 +150,12 @@ def figure(value: float | None, unit: str) -> str:
         return MISSING
     if unit == "share":
         return percent(value)
-    return f"{value:.2f} s" if unit == "seconds" else f"{value:.4g}"
+    return f"{rounded(value, 2)} s" if unit == "seconds" else f"{value:.4g}"
 
 
 def percent(share: float, digits: int = 1) -> str:
     """`share` (0..1) as per cent, without a trailing `.0`."""
-    text = f"{100 * share:.{digits}f}"
+    text = percent_of(share, digits)
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
 
 

@@ -10,6 +10,7 @@ from core.report import parts
 from core.report.figures import column_label, comparison_header, comparison_rows, notes, run_rows
 from core.report.matrix import confusions
 from core.report.templating import render, source
+from core.rounding import rounded
 
 
 def report_page(values: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]], lock: str = "") -> str:
@@ -20,8 +21,9 @@ def report_page(values: Mapping[str, Any], predictions: Sequence[Mapping[str, An
     return render(
         "report.html.j2",
         values=values,
+        rounded=rounded,
         style=source("report.css"),
-        scripts=[source("diff.js"), source("report.js")],
+        scripts=[source("diff.js"), source("scroll.js"), source("report.js")],
         header=comparison_header(values),
         rows=comparison_rows(values) if values["evaluation"] else [],
         facts=run_rows(values),

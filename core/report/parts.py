@@ -7,6 +7,7 @@ from typing import Any
 
 from core.report.chart import histograms, line_chart
 from core.report.figures import MISSING, column_label, duration, figure, percent, size, with_interval
+from core.rounding import percent_of
 
 SHOWN_PLACES = 5
 
@@ -146,7 +147,7 @@ def memory(values: Mapping[str, Any]) -> list[list[str]]:
     predicted, measured = about.get("predicted_bytes"), about.get("measured_bytes", values["memory"]["peak_bytes"])
     if predicted is None:
         return []
-    off = f" ({100 * (predicted - measured) / measured:+.0f} %)" if measured else ""
+    off = f" ({percent_of((predicted - measured) / measured, signed=True)} %)" if measured else ""
     rows = [["peak memory", size(int(predicted)) + off, size(int(measured))]]
     rows += [
         [str(name).replace("_", " "), size(int(part)), MISSING] for name, part in (about.get("parts") or {}).items()

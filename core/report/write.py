@@ -10,6 +10,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.json_lines import json_lines
+from core.kept import report_command
 from core.processes import process_seconds
 from core.report.card import model_card
 from core.report.page import report_page
@@ -18,6 +19,8 @@ from core.report.values import prediction_lines, run_values
 from core.results import EvalReport, Repeat, RunReport, TrainResult
 from core.types import Data, Plan
 from core.whole_file import write_whole
+
+ROOM = "make room there"
 
 
 def write_report(
@@ -38,7 +41,7 @@ def write_report(
     from core.evaluation.gates import exit_code, judge_gates
     from core.evaluation.repeated import repeats_values, with_repeats
     from core.evaluation.verdict import baselines, judge
-    from core.processes import barrier, facts, is_main
+    from core.processes import facts, on_main
 
     found = {**before.columns, **after.columns}
     listed = {column.name: found[column.name] for column in plan.evaluation.columns if column.name in found}
@@ -59,18 +62,17 @@ def write_report(
         scored=scored,
         repeats=again,
     )
-    if is_main():
-        predictions = prediction_lines(plan, data, report)
-        _write(
-            plan.output_dir / "predictions.jsonl",
-            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in predictions),
-        )
-        _write(plan.output_dir / "run.json", json.dumps(values, ensure_ascii=False, indent=1) + "\n")
-        _render(plan.output_dir, values, predictions)
-        say_table(values, str(plan.output_dir))
-    barrier()
+    on_main(lambda: _write_all(plan.output_dir, values, prediction_lines(plan, data, report)))
     demands = [*values["gates"], *([values["forgetting"]] if "forgetting" in values else [])]
     return RunReport(values=values, output_dir=plan.output_dir, exit_code=exit_code(demands))
+
+
+def _write_all(folder: Path, values: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
+    lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in predictions)
+    _write(folder / "predictions.jsonl", lines, ROOM)
+    _write(folder / "run.json", json.dumps(values, ensure_ascii=False, indent=1) + "\n", ROOM)
+    _render(folder, values, predictions)
+    say_table(values, str(folder))
 
 
 def _counted(trained: TrainResult) -> TrainResult:
@@ -106,18 +108,17 @@ def rerender(run_dir: Path) -> None:
 def _render(folder: Path, values: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
     lock = folder / "recipe.lock.yml"
     locked = lock.read_text(encoding="utf-8") if lock.is_file() else ""
-    _write(folder / "report.html", report_page(values, predictions, locked))
+    again = f"{ROOM}, then write it from the run's other files with {report_command(folder)}"
+    _write(folder / "report.html", report_page(values, predictions, locked), again)
     scored = values.get("scored")
     if scored and Path(scored["target"]) != folder:
         return  # the model is elsewhere, and so is its card
-    _write(folder / "README.md", model_card(values, peft=(folder / "adapter_config.json").is_file()))
+    _write(folder / "README.md", model_card(values, peft=(folder / "adapter_config.json").is_file()), again)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, help: str) -> None:
     try:
         write_whole(path, text)
     except OSError as error:
-        raise UserError(
-            f"{str(path)!r} cannot be written: {(error.strerror or str(error)).lower()}",
-            help="the tuned model is saved; make room there, then score it again with --resume",
-        ) from error
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"{str(path)!r} cannot be written: {reason}", help=help) from error

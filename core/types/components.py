@@ -166,8 +166,9 @@ class Generator:
 class GenerationRequest:
     """What a generator is asked: greedy answers to `prompts` (token ids), ended by one of `stop_ids`.
 
-    folder: a folder with the weights and the tokenizer of what answers, in the Hugging Face layout. adapter: a folder
-    with a LoRA adapter to put on it, or None.
+    folder: the weights and the tokenizer of what answers: a folder in the Hugging Face layout, or a hub id at
+    `revision`, if one is named. adapter: a folder with a LoRA adapter to put on it, or None. dtype: what the recipe
+    computes in, by torch's name. trust_remote_code: whether code that comes with the model may run.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -178,6 +179,8 @@ class GenerationRequest:
     adapter: str | None = None
     dtype: str = "auto"
     seed: int = 0
+    revision: str | None = None
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,6 +10,9 @@ from core import GenerationRequest, Generator, Problem, Recipe, UserError, hooki
 
 NAME = "vllm"
 SPARED = 0.1  # of the memory that is free when the engine starts
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # of LoRA, for which it can make room
+# what an adapter may hold that the engine cannot serve
+UNSERVED = ("peft_use_dora", "lora_modules_to_save")
 
 
 def generate(request: GenerationRequest) -> list[list[int]]:
@@ -24,22 +27,33 @@ def generate(request: GenerationRequest) -> list[list[int]]:
     free, total = torch.cuda.mem_get_info()
     engine = LLM(
         model=request.folder,
+        revision=request.revision,
+        trust_remote_code=request.trust_remote_code,
         dtype=request.dtype,
         seed=request.seed,
-        enable_lora=request.adapter is not None,
+        # it is asked with token ids and answers with them; whether the folder has a tokenizer is not its business
+        skip_tokenizer_init=True,
+        # as long as these answers can become: a model's own context may need more cache than there is room for
+        max_model_len=max(map(len, request.prompts)) + request.max_new_tokens,
         gpu_memory_utilization=(1 - SPARED) * free / total,
+        enable_lora=request.adapter is not None,
         **({"max_lora_rank": _rank(request.adapter)} if request.adapter else {}),
     )
     sampling = SamplingParams(
         temperature=0.0,
         max_tokens=request.max_new_tokens,
+        # these alone end an answer, as everywhere else; the model's own list would be added otherwise
         stop_token_ids=sorted(request.stop_ids),
+        ignore_eos=True,
         detokenize=False,
     )
     prompts = [{"prompt_token_ids": list(ids)} for ids in request.prompts]
     adapter = LoRARequest("tuned", 1, request.adapter) if request.adapter else None
-    outputs = engine.generate(prompts, sampling, lora_request=adapter)
-    return [list(output.outputs[0].token_ids) for output in outputs]
+    outputs = engine.generate(prompts, sampling_params=sampling, lora_request=adapter)
+    answers = [list(output.outputs[0].token_ids) for output in outputs]
+    del engine, outputs
+    _free()
+    return answers
 
 
 def _rank(adapter: str) -> int:
@@ -47,26 +61,54 @@ def _rank(adapter: str) -> int:
     import json
     from pathlib import Path
 
-    wanted = int(json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8")).get("r", 8))
-    return next((rank for rank in (8, 16, 32, 64, 128, 256, 320, 512) if rank >= wanted), wanted)
+    config = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
+    wanted = max([int(config.get("r") or 8), *map(int, (config.get("rank_pattern") or {}).values())])
+    return next((rank for rank in RANKS if rank >= wanted), wanted)
+
+
+def _free() -> None:
+    """Give the engine's memory back to the training that goes on."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 @hookimpl
 def check_recipe(recipe: Recipe) -> list[Problem]:
-    """The package is installed where a recipe asks for it."""
+    """The package is installed where a recipe asks for it, and what it cannot serve is told before the training."""
     settings = recipe["evaluation"]
-    if not isinstance(settings, Mapping) or settings.get("generator") != NAME or find_spec("vllm") is not None:
+    if not isinstance(settings, Mapping) or settings.get("generator") != NAME:
         return []
-    missing: dict[str, Any] = {"severity": "warning", "blocks_run": True}
-    return [
-        Problem(
+    return [*_missing(), *_unserved(recipe)]
+
+
+def _missing() -> Iterator[Problem]:
+    if find_spec("vllm") is None:
+        missing: dict[str, Any] = {"severity": "warning", "blocks_run": True}
+        yield Problem(
             "the generator 'vllm' needs the package vllm, which is not installed",
             key=("evaluation", "generator"),
             at="value",
             help="pip install 'tunesmith[vllm]', or leave evaluation.generator out",
             **missing,
         )
-    ]
+
+
+def _unserved(recipe: Recipe) -> Iterator[Problem]:
+    help = "leave evaluation.generator out: core's own answers with any model"
+    if str(recipe["base_model"]).endswith(".gguf"):
+        message = "the generator 'vllm' does not read .gguf files"
+        yield Problem(message, key=("base_model",), at="value", help=help)
+    for key in UNSERVED if recipe["adapter"] in ("lora", "qlora") else ():
+        if recipe[key]:
+            yield Problem(f"the generator 'vllm' cannot serve an adapter with {key}", key=(key,), help=help)
+    rank = recipe["lora_r"]
+    if recipe["adapter"] in ("lora", "qlora") and isinstance(rank, int) and rank > RANKS[-1]:
+        message = f"the generator 'vllm' serves adapters up to rank {RANKS[-1]}, and this one has {rank}"
+        yield Problem(message, key=("lora_r",), at="value", help=help)
 
 
 @hookimpl

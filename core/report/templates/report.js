@@ -36,10 +36,13 @@
   };
   const outcome = (item, column) => {
     const value = score(item, column);
-    return value === null ? ["", "·", "not scored"] : value === 1 ? ["right", "✓", "right"] : ["wrong", "✗", "wrong"];
+    if (value === null) return ["", "·", "not scored"];
+    if (value > 0 && value < 1) return ["partly", "◐", "partly right"];
+    return value === 1 ? ["right", "✓", "right"] : ["wrong", "✗", "wrong"];
   };
 
-  // the list: one row per item found, of which only those in view are made
+  // the list: one row per item found, of which only those in view exist; rows that stay in view stay as they are
+  const made = new Map(); // by position, in the order of the page
   const row = (position) => {
     const item = items[state.found[position]];
     const node = element("div", "row");
@@ -68,11 +71,24 @@
     return (lines[lines.length - 1] ?? "").slice(0, 160);
   });
   const drawRows = () => {
-    const first = Math.max(0, Math.floor(list.scrollTop / ROW) - SPARE);
-    const last = Math.min(state.found.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + SPARE);
-    room.style.height = state.found.length * ROW + "px";
-    room.replaceChildren(...Array.from({ length: Math.max(0, last - first) }, (_, step) => row(first + step)));
-    if (room.querySelector("#row-" + state.chosen)) list.setAttribute("aria-activedescendant", "row-" + state.chosen);
+    const top = list.scrollTop, height = list.clientHeight;
+    const first = Math.max(0, Math.floor(top / ROW) - SPARE);
+    const last = Math.min(state.found.length, Math.ceil((top + height) / ROW) + SPARE);
+    for (const [position, node] of made) {
+      if (position >= first && position < last) continue;
+      node.remove();
+      made.delete(position);
+    }
+    const start = Math.min(...made.keys()), above = [], below = [];
+    for (let position = first; position < last; position++) {
+      if (made.has(position)) continue;
+      const node = row(position);
+      made.set(position, node);
+      (position < start ? above : below).push(node);
+    }
+    room.prepend(...above);
+    room.append(...below);
+    if (made.has(state.chosen)) list.setAttribute("aria-activedescendant", "row-" + state.chosen);
     else list.removeAttribute("aria-activedescendant");
   };
 
@@ -98,13 +114,16 @@
     const answers = element("div", "answers", element("div", "answer expected", element("strong", "", "expected"), element("pre", "", item.references.join("\n"))));
     for (const column of columns) if (column.name in item.answers) answers.append(answerBox(item, column));
     shown.replaceChildren(element("article", "", element("h3", "", "item " + (item.index + 1) + " · " + item.place), element("pre", "prompt", item.prompt), answers));
+    reachable(shown.querySelector(".prompt"));
   };
   const choose = (position) => {
+    made.get(state.chosen)?.setAttribute("aria-selected", "false");
     state.chosen = Math.max(0, Math.min(state.found.length - 1, position));
     const top = state.chosen * ROW;
     if (top < list.scrollTop) list.scrollTop = top;
     else if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
     drawRows();
+    made.get(state.chosen)?.setAttribute("aria-selected", "true");
     drawItem();
   };
   const search = () => {
@@ -112,6 +131,9 @@
     state.found = [];
     items.forEach((item, index) => { if (test(item) && searched[index].includes(state.text)) state.found.push(index); });
     byId("count").textContent = state.found.length + " of " + items.length + " items";
+    room.replaceChildren();
+    made.clear();
+    room.style.height = state.found.length * ROW + "px";
     list.scrollTop = 0;
     choose(0);
   };

@@ -128,6 +128,57 @@ def test_every_run_is_held_against_the_first(run: Make, tmp_path: Path) -> None:
     assert corrected[0] == pytest.approx(min(1.0, 4 * raw[0])), "four comparisons in all"
 
 
+def test_what_does_not_stand_after_correction_is_not_shown_in_words_and_figures_alike(
+    run: Make, tmp_path: Path, capsys: Any
+) -> None:
+    # 7 items better and 1 worse on the first metric: p = 0.070 by itself; 8 better: p = 0.0078, times the comparisons
+    wins = [1.0] * 10 + [0.0] * 22 + [1.0] * 8
+    folders = [run("a", FIRST), run("b", wins), *(run(f"c{number}", FIRST) for number in range(6))]
+    assert main(["compare", *map(str, folders[:2]), "--json", str(tmp_path / "two.json")]) == 0
+    assert json.loads((tmp_path / "two.json").read_text())["comparisons"][0]["outcome"] == "better"
+    capsys.readouterr()
+    assert main(["compare", *map(str, folders), "--json", str(tmp_path / "all.json")]) == 0
+    found = json.loads((tmp_path / "all.json").read_text())["comparisons"]
+    assert (found[0]["run"], found[0]["metric"], len(found)) == ("b", "accuracy", 14)
+    assert found[0]["interval"][0] > 0
+    assert found[0]["p_value"] < 0.05 <= found[0]["p_value_holm"]
+    assert found[0]["outcome"] == "not_shown"
+    said = " ".join(capsys.readouterr().out.split())
+    assert "b against a, accuracy: no difference shown among 14 comparisons, +20.0 points" in said
+    assert "accuracy: better" not in said
+
+
+def test_recipes_that_name_the_same_files_by_other_paths_do_not_differ(
+    run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("train.jsonl", "other.jsonl", "answer.schema.json"):
+        (tmp_path / "data" / name).write_text("{}")
+
+    def recipe(start: str, train: str = "train.jsonl", **written: Any) -> dict[str, Any]:
+        metrics = [
+            {"type": "accuracy", **written},
+            {"type": "format_compliance", "name": "f1", "json_schema": f"{start}answer.schema.json"},
+        ]
+        return {"datasets": [{"path": start + train, "type": "alpaca"}], "evaluation": {"metrics": metrics}}
+
+    one = run("a", FIRST, recipe("data/"))
+    locked = run("b", SECOND, recipe("../data/", json=False))
+    other = run("c", SECOND, recipe("../data/", "other.jsonl"))
+    for folder, path in ((one, "r.yml"), (locked, "b/recipe.lock.yml"), (other, "c/recipe.lock.yml")):
+        values = json.loads((folder / "run.json").read_text())
+        values["recipe"]["path"] = path
+        (folder / "run.json").write_text(json.dumps(values))
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "a", "b", "--json", "ab.json"]) == 0
+    values = json.loads((tmp_path / "ab.json").read_text())
+    assert list(values["recipes"]) == ["evaluation.metrics.0.json"]
+    assert list(values["metrics"]) == ["accuracy", "f1"], "a default that is written out changes nothing"
+    assert main(["compare", "a", "c", "--json", "ac.json"]) == 0
+    found = json.loads((tmp_path / "ac.json").read_text())["recipes"]
+    assert found == {"datasets.0.path": ["data/train.jsonl", "../data/other.jsonl"]}
+
+
 def test_other_prompts_for_the_same_rows_are_the_same_items(run: Make, capsys: Any) -> None:
     a, b = run("a", FIRST), run("b", SECOND, prompt="<chat>{}</chat>", place="moved/test.jsonl")
     assert main(["compare", str(a), str(b)]) == 0

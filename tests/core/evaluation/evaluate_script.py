@@ -10,12 +10,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from core.data import prepare
+from core.errors import UserError
 from core.evaluation import evaluate
+from core.evaluation.metrics import ScoringError
 from core.host import load_host
+from core.kept import keep_training
 from core.launched import leave
 from core.models import load_tokenizer
-from core.processes import is_main, start_processes, stop_processes
+from core.processes import is_main, on_main, start_processes, stop_processes
+from core.results import TrainResult
 from tests.core.evaluation.making import make_eval_plan
 
 METRICS = [{"type": "accuracy"}, {"type": "perplexity"}, {"type": "latency"}]
@@ -32,6 +38,21 @@ def shard(model: Any) -> None:
     fully_shard(model, mesh=mesh)
 
 
+def check_that_all_ranks_hear_of_failures(plan: Any, model: Any) -> None:
+    """What goes wrong on the main rank alone ends every rank, also with errors that cannot be sent as they are."""
+
+    def fail() -> None:
+        raise ScoringError(UserError("a metric failed", help="mend it"), {}, [])
+
+    with pytest.raises(UserError, match="a metric failed") as failed:
+        on_main(fail)
+    assert failed.value.help == "mend it"
+
+    (plan.output_dir / "training.json").mkdir(parents=True, exist_ok=True)  # in the way of the file
+    with pytest.raises(UserError, match="cannot be written"):
+        keep_training(plan, TrainResult(model, (1.0,)))
+
+
 def main(model_folder: str, folder: str, weights: str) -> None:
     # seven items in batches of two: with two ranks one of them has a batch less
     compare = [{"prompted": {"shots": 2}}, "tuned", {"model": model_folder, "name": "other", **NEAREST}]
@@ -43,6 +64,7 @@ def main(model_folder: str, folder: str, weights: str) -> None:
     model = plan.adapter.build(plan)
     if weights == "sharded":
         shard(model)
+    check_that_all_ranks_hear_of_failures(plan, model)
     columns = evaluate(plan, model, tokenizer, data, ("tuned", "prompted", "model")).columns
     found = {
         name: {

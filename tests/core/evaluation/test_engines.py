@@ -7,7 +7,6 @@ import pytest
 
 from core.errors import UserError
 from core.evaluation import evaluate
-from core.host import load_host
 from core.types import GenerationRequest, Generator
 
 COMPARE = ["base", "tuned"]
@@ -49,13 +48,3 @@ def test_an_engine_that_loses_answers_is_refused(prepared: Any) -> None:
     engine = replace(plan.evaluation, generator=Generator("short", lambda request: [[1]]))
     with pytest.raises(UserError, match="'short' gave 1 answers to 12 prompts"):
         evaluate(replace(plan, evaluation=engine), plan.adapter.build(plan), tokenizer, data, ("base",))
-
-
-def test_vllm_is_offered_and_answers_where_it_is_installed() -> None:
-    import torch
-
-    assert "vllm" in load_host().generators
-    pytest.importorskip("vllm", reason="vllm is not installed: its interface alone is tested")
-    if not torch.cuda.is_available():
-        pytest.skip("vllm needs a CUDA device")
-    pytest.skip("no model small enough for it is at hand")

@@ -38,6 +38,14 @@ def test_shots_are_training_rows_with_different_answers(prepared: Any, tmp_path:
     assert draw_shots(plan, data, data.test, tokenizer, 0) == []
 
 
+@pytest.mark.parametrize("choose", ["random", "nearest"])
+def test_more_examples_than_there_are_rows_are_counted_as_asked_for(prepared: Any, tmp_path: Path, choose: str) -> None:
+    path = write_rows(tmp_path / "titles.jsonl", TITLES[:4])
+    plan, data, tokenizer = prepared({}, datasets=[{"path": path, "type": "alpaca"}])
+    prompts = few_shot(plan, {"shots": 9, "choose": choose}, data, data.test, tokenizer)
+    assert (prompts.wanted, prompts.count, prompts.shortened) == (9, 4, 0)
+
+
 def test_another_seed_draws_other_shots(prepared: Any, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "titles.jsonl", TITLES)
     places = []

@@ -173,7 +173,7 @@ def test_a_metric_that_applies_to_nothing_decides_nothing() -> None:
 
 def test_nearly_all_is_not_said_to_be_all() -> None:
     columns = [make_column("base", accuracy=right(1, 400)), make_column("tuned", accuracy=right(399, 400))]
-    assert "accuracy 0.2 % → 99.8 %" in decide(columns)["words"]
+    assert "accuracy 0.3 % → 99.8 %" in decide(columns)["words"]
 
 
 def test_compare_leaves_out_items_without_both_scores() -> None:

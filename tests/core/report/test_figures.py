@@ -66,6 +66,14 @@ def test_the_notes_say_what_was_timed_and_which_weights_answered(values: dict[st
     assert notes(values) == []
 
 
+def test_examples_that_there_are_not_are_told(values: dict[str, Any]) -> None:
+    values["columns"]["base"] = {"label": "base, prompted (12 examples)", "shown": 12, "wanted": 50}
+    said = "base, prompted (12 examples): 50 examples were asked for, and there are only 12 rows to show."
+    assert said in notes(values)
+    values["columns"]["base"]["wanted"] = 12
+    assert not any("asked for" in note for note in notes(values))
+
+
 def test_per_cent_and_sizes() -> None:
     assert [percent(0), percent(1), percent(0.125), percent(0.1)] == ["0 %", "100 %", "12.5 %", "10 %"]
     assert size(5 * 2**20) == "5 MiB"

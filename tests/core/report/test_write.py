@@ -38,8 +38,10 @@ def test_a_full_disk_is_told_and_leaves_the_earlier_report(finished: Path, monke
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(UserError, match=r"report\.html' cannot be written: no space left on device"):
+    with pytest.raises(UserError, match=r"report\.html' cannot be written: no space left on device") as told:
         rerender(finished)
+    way_on = f"make room there, then write it from the run's other files with `tunesmith report {finished}`"
+    assert told.value.help == way_on
     assert (finished / "report.html").read_text() == before
     assert list(finished.glob(".partial-*")) == []
 
