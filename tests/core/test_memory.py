@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
 import torch
 
+from core import memory as memory_module
 from core.memory import PeakMemory
 
 SIZE = 64 * 2**20
@@ -21,6 +23,18 @@ def test_a_block_that_was_freed_again_still_counts() -> None:
         del block
     assert memory.kind == "rss_sampled"
     assert memory.peak_bytes >= before.peak_bytes + SIZE * 0.9
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps the highest resident set")
+def test_a_block_between_two_samples_counts_where_the_system_has_seen_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_module, "SAMPLE_SECONDS", 3600)
+    highest = memory_module._highest_resident()
+    memory = PeakMemory().start()
+    block = bytearray(highest - memory._peak + SIZE)  # more than the process ever held
+    block[::4096] = b"x" * len(block[::4096])
+    del block
+    running = memory.peak_bytes
+    assert highest + SIZE // 2 < running <= memory.stop()
 
 
 def test_it_samples_by_itself() -> None:
