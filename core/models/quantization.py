@@ -43,15 +43,33 @@ def quantization_config(plan: Plan, quantized: Quantized, dtype: torch.dtype) ->
             "bnb_4bit_use_double_quant": True,
             "bnb_4bit_compute_dtype": dtype,
         }
-        if sharded():
-            # only tensors of one floating dtype can be sharded together
+        if _shared_out(plan):
             chosen["bnb_4bit_quant_storage"] = dtype
+            _refuse_other_storage(plan, dtype)
     make: Any = BitsAndBytesConfig
     try:
         return make(**(chosen | dict(plan.recipe["bnb_config_kwargs"] or {})))
     except (TypeError, ValueError) as error:
         problem = Problem(f"bnb_config_kwargs cannot be used: {error}", key=("bnb_config_kwargs",), at="value")
         raise RecipeError([problem]) from error
+
+
+def _shared_out(plan: Plan) -> bool:
+    """Whether ranks will share the weights out, as the launcher or the recipe says."""
+    recipe = plan.recipe
+    fsdp = recipe["fsdp"] is not False and bool(recipe["fsdp"] or recipe["fsdp_config"])
+    return sharded() or fsdp or bool(recipe["deepspeed"])
+
+
+def _refuse_other_storage(plan: Plan, dtype: torch.dtype) -> None:
+    """Only tensors of one floating dtype can be shared out together: packed weights are held as what is not packed."""
+    name = "bnb_4bit_quant_storage"
+    given = (plan.recipe["bnb_config_kwargs"] or {}).get(name)
+    needed = str(dtype).removeprefix("torch.")
+    if given is not None and str(given).removeprefix("torch.") != needed:
+        message = f"{name} {given!r} cannot be shared out over ranks beside weights in {needed}"
+        help = f"leave {name} out, or set it to {needed}"
+        raise RecipeError([Problem(message, key=("bnb_config_kwargs", name), at="value", help=help)])
 
 
 def settle(model: torch.nn.Module) -> None:

@@ -13,6 +13,10 @@ Packing the data set, where a bin takes the place of a sample (`sample_packing: 
     for i in epoch_order(len(packing.bins), seed=seed, epoch=epoch):
         bin = lay_out_rows([data.train[row] for row in packing.bins[i]], share_prefixes=True)
 
+Each attention is told in its own way that rows do not see each other: sdpa by a mask (`batch`) or by segments
+(`segments`), flex attention by a function with the blocks it holds in (`block_masks`), flash attention by cumulative
+lengths (`lengths`).
+
 Ask `supports_isolated_attention(config)` (and, of the loaded model, `probe_isolated_attention(model)`) first. The loss
 is `cross_entropy(target_logits(model, batch).float(), batch["target_ids"], reduction="sum")`, divided once by the
 number of targets of the whole step; or, never holding all logits (if `probe_chunked_head(model)` allows),
@@ -35,11 +39,14 @@ from core.packing.head import (
     trained_token_loss,
     unwrapped,
 )
+from core.packing.inputs import model_inputs
+from core.packing.lengths import SHARED, goes_by_lengths
 from core.packing.pack import Packing, lay_out_rows, pack_dataset, pack_step, pair_cost_of
 from core.packing.rows import Bin, blank_bin
 from core.packing.segments import register as register_segments
 
 __all__ = [
+    "SHARED",
     "Bin",
     "Packing",
     "attention_mask",
@@ -47,10 +54,12 @@ __all__ = [
     "collate_bins",
     "epoch_order",
     "first_fit_decreasing",
+    "goes_by_lengths",
     "kept_positions",
     "lay_out_rows",
     "logit_transform",
     "mask_windows",
+    "model_inputs",
     "move_batch",
     "pack_dataset",
     "pack_step",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from core.packing import segments
+from core.packing import lengths, segments
 
+MASKED = ("sdpa", "eager", "flex_attention", segments.NAME)
+DROPOUTS = ("attention_dropout", "attn_pdrop")  # under which names configurations hold attention's dropout
 LAYER_KINDS = ("full_attention", "sliding_attention")
 MASK_BUILDERS = ("create_causal_mask", "create_sliding_window_causal_mask", "create_masks_for_generate")
 # Attention that does not come from the mask and the position ids alone.
@@ -37,17 +39,25 @@ def mask_windows(config: Any) -> dict[str, int | None]:
     return {kind: window if kind == "sliding_attention" else None for kind in sorted(kinds)}
 
 
-def supports_isolated_attention(config: Any, attn_implementation: str | None = None) -> tuple[bool, str]:
+def supports_isolated_attention(
+    config: Any, attn_implementation: str | None = None, *, share: bool = True
+) -> tuple[bool, str]:
     """Whether the model of `config` can compute several rows in one sequence without one seeing another, and why not.
 
-    attn_implementation: the one that will be used; default: the one set in `config`. Reads the configuration and the
-    model's module only; `probe_isolated_attention` asks the model itself.
+    attn_implementation: the one that will be used; default: the one set in `config`. share: whether rows are to share
+    their prefixes as well. Reads the configuration and the model's module only; `probe_isolated_attention` asks the
+    model itself.
     """
     text = text_config(config)
     kind = getattr(text, "model_type", "")
     attention = attn_implementation or getattr(config, "_attn_implementation", None) or "sdpa"
-    if attention not in ("sdpa", "eager", segments.NAME):
+    if lengths.goes_by_lengths(attention):
+        if share:
+            return False, f"attention implementation '{attention}' {lengths.SHARED}; 'sdpa' can"
+    elif attention not in MASKED:
         return False, f"attention implementation '{attention}' takes no mask of ours; 'sdpa' does"
+    if attention == "flex_attention" and any(getattr(text, name, None) for name in DROPOUTS):
+        return False, "flex attention has no dropout, which the model's configuration asks for"
     if kind in OWN_POSITIONS:
         return False, f"model type '{kind}': {OWN_POSITIONS[kind]}"
     if getattr(text, "alibi", False):
@@ -80,9 +90,9 @@ def _model_takes_masks(config: Any, kind: str) -> tuple[bool, str]:
     return True, ""
 
 
-def probe_isolated_attention(model: Any) -> tuple[bool, str]:
-    """Compute three short rows alone, and packed with a shared prefix, and compare the logits; (False, reason) if they
-    differ by more than the dtype explains.
+def probe_isolated_attention(model: Any, *, share: bool = True) -> tuple[bool, str]:
+    """Compute three short rows alone, and packed (with a shared prefix if `share`), and compare the logits; (False,
+    reason) if they differ by more than the dtype explains.
 
     Costs two forward passes of about 60 tokens. All ranks of a sharded model must call it together. Rows are shorter
     than any sliding window: windows are what `mask_windows` reads from the configuration.
@@ -90,6 +100,7 @@ def probe_isolated_attention(model: Any) -> tuple[bool, str]:
     import torch
 
     from core.packing.batch import collate_bins, move_batch
+    from core.packing.inputs import model_inputs
     from core.packing.prefixes import lay_out
     from core.packing.rows import trace_row
 
@@ -99,16 +110,15 @@ def probe_isolated_attention(model: Any) -> tuple[bool, str]:
     ids = torch.randint(vocabulary // 2, vocabulary, (3, 20), generator=draw)
     ids[1, :8] = ids[0, :8]
     rows = [{"input_ids": row.tolist(), "labels": [-100] * 8 + row[8:].tolist()} for row in ids]
-    packed = collate_bins([lay_out([trace_row(row) for row in rows])], model.config)
-    places = packed.pop("target_positions")
-    packed.pop("target_ids")
+    packed = collate_bins([lay_out([trace_row(row) for row in rows], share=share)], model.config)
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
             apart = model(input_ids=ids[:, :-1].to(device)).logits[:, 7:].flatten(0, 1).float()
-            inputs = move_batch(packed, device)
-            together = model(**inputs).logits.flatten(0, 1)[places.to(device)].float()
+            batch = move_batch(packed, device)
+            inputs = model_inputs(model.config, batch)
+            together = model(**inputs).logits.flatten(0, 1)[batch["target_positions"]].float()
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
         return (
             False,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from core.packing import segments
+from core.packing import block_masks, segments
 from core.packing.attention import mask_windows
+from core.packing.lengths import chained, cumulative_lengths, goes_by_lengths
 from core.packing.rows import Bin
 
 if TYPE_CHECKING:
@@ -33,10 +35,20 @@ def collate_bins(
     attn_implementation: default the one in `config`; "eager" adds its mask to the scores, so it gets one of `dtype`
     (default: the model's, else float32). For the attention of `segments` the masks carry, as an attribute, what lets it
     compute block by block; a mask that lost it on its way between processes still says the same.
+
+    Two take no such mask (`model_inputs` makes of it what they take). Flex attention gets `reach` [batch, length]
+    instead, padded to whole blocks. Flash attention gets all bins in one line and `cu_seq_lens` [rows + 1], what pads
+    being a row of its own; ValueError where rows share a prefix.
     """
     import numpy as np
     import torch
 
+    attention = attn_implementation or getattr(config, "_attn_implementation", None)
+    plain = all((b.reach == len(b)).all() for b in bins)
+    if not plain and attention == block_masks.NAME:
+        pad_to_multiple_of = math.lcm(pad_to_multiple_of, block_masks.BLOCK)
+    if not plain and goes_by_lengths(attention):
+        bins, pad_to = [chained(bins)], pad_to * len(bins)
     length = max(pad_to, *(len(b) for b in bins))
     length = -(-length // pad_to_multiple_of) * pad_to_multiple_of
     tokens = np.full((len(bins), length), pad_token_id, dtype=np.int64)
@@ -53,12 +65,19 @@ def collate_bins(
         ),
         "target_ids": torch.from_numpy(np.concatenate([b.target_ids for b in bins])),
     }
-    if all((b.reach == len(b)).all() for b in bins):
+    if plain:
         batch["position_ids"] = torch.arange(length).expand(len(bins), -1)
         batch["attention_mask"] = torch.ones(len(bins), length, dtype=torch.int64)
         return batch
     batch["position_ids"] = torch.from_numpy(positions)
-    attention = attn_implementation or getattr(config, "_attn_implementation", None)
+    if attention == block_masks.NAME:
+        batch["reach"] = torch.from_numpy(reach)
+        return batch
+    if goes_by_lengths(attention):
+        bounds = cumulative_lengths(bins[0])
+        bounds = bounds if bounds[-1] == length else np.append(bounds, length)
+        batch["cu_seq_lens"] = torch.from_numpy(bounds).to(torch.int32)
+        return batch
     masks: dict[str, torch.Tensor] = {}
     by_window: dict[int | None, torch.Tensor] = {}
     for kind, window in mask_windows(config).items():

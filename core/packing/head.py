@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from core.packing.attention import text_config
+from core.packing.inputs import model_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -34,10 +35,10 @@ def kept_positions(model: Any, batch: Mapping[str, Any]) -> tuple[dict[str, Any]
     """
     import torch
 
-    inputs = {key: value for key, value in batch.items() if key not in ("target_positions", "target_ids")}
+    base = unwrapped(model)
+    inputs = model_inputs(getattr(base, "config", None), batch)
     places = batch["target_positions"]
     count, length = batch["input_ids"].shape
-    base = unwrapped(model)
     options = inspect.signature(base.forward).parameters
     if "use_cache" in options:
         inputs["use_cache"] = False  # nothing is generated, and a cache of keys would only hold memory

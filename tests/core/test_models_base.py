@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from core import RecipeError, UserError
 from core.models import load_base, load_untouched_base, resized_embeddings
 from core.models import loading as loading_module
+from core.models.quantization import quantization_config
 from tests.core.model_plans import make_model_plan
 
 
@@ -28,8 +30,6 @@ def change_config(folder: Path, **values: Any) -> None:
 def test_on_a_cpu_the_weights_are_float32_unless_bf16_is_asked_for(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert load_base(make_model_plan(tmp_path, tiny_model)).dtype == torch.float32
@@ -54,8 +54,6 @@ def test_loading_prints_no_progress_bar_and_no_library_message(
 def test_new_tokens_get_embeddings_alike_in_every_load(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import torch
-
     plan = make_model_plan(tmp_path, tiny_model, special_tokens={"eos_token": "<|end|>"})
     state = torch.random.get_rng_state()
     model, base = load_base(plan), load_untouched_base(plan)
@@ -154,8 +152,6 @@ def test_a_hub_id_that_cannot_be_reached_is_explained_at_once(
 def test_4_bit_weights_stay_as_they_were_loaded(tiny_model: Path, tmp_path: Path) -> None:
     """Evaluating, training and evaluating again gives the first logits while no weight is changed."""
     pytest.importorskip("bitsandbytes")
-    import torch
-
     model = load_base(make_model_plan(tmp_path, tiny_model), quantized="4bit")
     packed = {
         name: parameter.clone() for name, parameter in model.named_parameters() if hasattr(parameter, "quant_state")
@@ -169,6 +165,59 @@ def test_4_bit_weights_stay_as_they_were_loaded(tiny_model: Path, tmp_path: Path
     assert packed
     assert torch.equal(first, trained)
     assert all(torch.equal(value, model.get_parameter(name)) for name, value in packed.items())
+
+
+@pytest.mark.parametrize(
+    "shared_out",
+    [
+        {"fsdp": ["full_shard"]},
+        {"fsdp_config": {"fsdp_version": 2}},
+        {"deepspeed": {"zero_optimization": {"stage": 3}}},
+    ],
+)
+@pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_4_bit_weights_that_are_shared_out_are_held_as_the_others_are(
+    shared_out: dict[str, Any], bf16: bool, dtype: torch.dtype, tiny_model: Path, tmp_path: Path
+) -> None:
+    """FSDP flattens tensors of one dtype; packed weights are bytes otherwise."""
+    pytest.importorskip("bitsandbytes")
+    config = quantization_config(make_model_plan(tmp_path, tiny_model, bf16=bf16, **shared_out), "4bit", dtype)
+    assert config.bnb_4bit_quant_storage == dtype
+    alone = make_model_plan(tmp_path, tiny_model, bf16=bf16, fsdp=False, fsdp_config=shared_out.get("fsdp_config"))
+    assert quantization_config(alone, "4bit", dtype).bnb_4bit_quant_storage == torch.uint8
+
+
+def test_a_model_in_4_bits_that_is_to_be_shared_out_has_one_dtype(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    plan = make_model_plan(tmp_path, tiny_model, adapter="qlora", bf16=True, fsdp_config={"fsdp_version": 2})
+    model = load_base(plan, quantized="4bit", frozen=True)
+    packed = [parameter for parameter in model.parameters() if hasattr(parameter, "quant_state")]
+    assert packed
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    ids = torch.tensor([[3, 4, 5]])
+    expected = load_base(make_model_plan(tmp_path, tiny_model, adapter="qlora", bf16=True), quantized="4bit")
+    with torch.no_grad():
+        assert torch.equal(model(input_ids=ids).logits, expected(input_ids=ids).logits)
+
+
+def test_another_storage_than_can_be_shared_out_is_refused(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    kwargs = {"bnb_config_kwargs": {"bnb_4bit_quant_storage": "uint8"}}
+    plan = make_model_plan(tmp_path, tiny_model, adapter="qlora", **kwargs)
+    assert quantization_config(plan, "4bit", torch.bfloat16).bnb_4bit_quant_storage == torch.uint8
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(RecipeError) as caught:
+        quantization_config(plan, "4bit", torch.bfloat16)
+    (problem,) = caught.value.problems
+    assert (
+        problem.message == "bnb_4bit_quant_storage 'uint8' cannot be shared out over ranks beside weights in bfloat16"
+    )
+    assert problem.key == ("bnb_config_kwargs", "bnb_4bit_quant_storage")
+    assert problem.help == "leave bnb_4bit_quant_storage out, or set it to bfloat16"
+    same = make_model_plan(tmp_path, tiny_model, bnb_config_kwargs={"bnb_4bit_quant_storage": "bfloat16"})
+    assert quantization_config(same, "4bit", torch.bfloat16).bnb_4bit_quant_storage == torch.bfloat16
 
 
 @pytest.mark.parametrize(("quantized", "key"), [("4bit", "load_in_4bit"), ("8bit", "load_in_8bit")])
@@ -190,8 +239,6 @@ def test_bad_bnb_config_kwargs_point_at_the_key(tiny_model: Path, tmp_path: Path
 
 
 def test_random_weights_in_the_shape_of_the_base(tmp_path: Path, tiny_model: Path) -> None:
-    import torch
-
     plan = make_model_plan(tmp_path, tiny_model, reinit_weights=True)
     drawn, again, own = load_base(plan), load_base(plan), load_base(make_model_plan(tmp_path, tiny_model))
     name = "model.layers.0.self_attn.q_proj.weight"

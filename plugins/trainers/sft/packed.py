@@ -12,8 +12,10 @@ from core.console import say
 from core.data.rows import array_rows
 from core.models.parameters import SHAPE_OF
 from core.packing import (
+    SHARED,
     Packing,
     collate_bins,
+    goes_by_lengths,
     lay_out_rows,
     pack_dataset,
     pack_step,
@@ -47,10 +49,10 @@ def choose_layout(plan: Plan, model: Any) -> Layout:
     Raises `UserError` if it cannot and the recipe insists; `share_prefixes: auto` falls back, and says why.
     """
     recipe = plan.recipe
-    wanted = Layout(bins=bool(recipe["sample_packing"]), share=recipe["share_prefixes"] in ("auto", True))
+    wanted = wanted_layout(plan, model)
     if not wanted.bins and not wanted.share:
         return wanted
-    works, reason = _isolates(plan, model)
+    works, reason = _isolates(plan, model, share=wanted.share)
     if works:
         return wanted
     key = "sample_packing" if wanted.bins else "share_prefixes"
@@ -58,6 +60,29 @@ def choose_layout(plan: Plan, model: Any) -> Layout:
         raise UserError(f"{key}: true cannot be used with this model: {reason}", help=f"set {key}: false")
     say(f"common prefixes are not shared: {reason}")
     return Layout()
+
+
+def wanted_layout(plan: Plan, model: Any, *, speak: bool = True) -> Layout:
+    """The layout that the recipe's keys ask for. Flash attention cannot share prefixes: they are left unshared, unless
+    the recipe insists; then the attention is exchanged. Which of it was done is said if `speak`."""
+    recipe, inner = plan.recipe, unwrapped(model)
+    wanted = Layout(bins=bool(recipe["sample_packing"]), share=recipe["share_prefixes"] in ("auto", True))
+    attention = inner.config._attn_implementation
+    if not wanted.share or not goes_by_lengths(attention):
+        return wanted
+    insisted, other = recipe["share_prefixes"] is True, with_masks(inner)
+    if insisted:
+        inner.set_attn_implementation(other)
+    if speak and insisted:
+        say(f"attention is computed with {other}: {attention!r} {SHARED}, and share_prefixes: true asks for it")
+    elif speak:
+        say(f"common prefixes are not shared: {attention!r} {SHARED} (share_prefixes: true computes with {other})")
+    return Layout(wanted.bins, share=insisted)
+
+
+def with_masks(model: Any) -> str:
+    """The attention that takes any mask and that the model has: not all have sdpa, which caps no scores."""
+    return "sdpa" if getattr(model, "_supports_sdpa", True) else "eager"
 
 
 def pack(dataset: Any, plan: Plan, layout: Layout, name: str) -> Packing:
@@ -129,14 +154,24 @@ def sharing_pays(
     return True
 
 
-def _isolates(plan: Plan, model: Any) -> tuple[bool, str]:
+def _isolates(plan: Plan, model: Any, *, share: bool) -> tuple[bool, str]:
     """Whether the model keeps packed rows apart; an attention that cannot is exchanged for sdpa, with a word."""
     inner = unwrapped(model)
-    works, reason = supports_isolated_attention(inner.config)
-    if not works and supports_isolated_attention(inner.config, "sdpa")[0] and plan.recipe["sample_packing"]:
-        say(f"attention is computed with sdpa: {reason}")
-        inner.set_attn_implementation("sdpa")
-        works = True
+    works, reason = _keeps_apart(plan, model, share=share)
+    other = with_masks(inner)
+    present = inner.config._attn_implementation in ("sdpa", "eager", register_segments())
+    possible = not present and supports_isolated_attention(inner.config, other)[0]
+    if not works and possible and plan.recipe["sample_packing"]:
+        say(f"attention is computed with {other}: {reason}")
+        inner.set_attn_implementation(other)
+        works, reason = _keeps_apart(plan, model, share=share)
+    return works, reason
+
+
+def _keeps_apart(plan: Plan, model: Any, *, share: bool) -> tuple[bool, str]:
+    """Whether the model keeps packed rows apart with the attention that it has: by its configuration, and tried."""
+    inner = unwrapped(model)
+    works, reason = supports_isolated_attention(inner.config, share=share)
     if works and on_cpu(model) and inner.config._attn_implementation == "sdpa":
         if plan.recipe["dataloader_num_workers"]:
             # what tells the rows of a mask apart is lost on its way from another process
@@ -145,7 +180,7 @@ def _isolates(plan: Plan, model: Any) -> tuple[bool, str]:
             inner.set_attn_implementation(register_segments())
     if not works or plan.recipe["fsdp"] or plan.recipe["fsdp_config"] or plan.recipe["deepspeed"]:
         return works, reason  # a model still to be sharded may have no weights to probe yet
-    return probe_isolated_attention(model)
+    return probe_isolated_attention(model, share=share)
 
 
 def on_cpu(model: Any) -> bool:

@@ -105,7 +105,7 @@ def test_a_packed_run_resumes_and_refuses_other_bins(prepare: Prepare, tmp_path:
 def test_a_model_that_cannot_keep_rows_apart(
     prepare: Prepare, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(packed, "probe_isolated_attention", lambda model: (False, "rows see each other"))
+    monkeypatch.setattr(packed, "probe_isolated_attention", lambda model, share: (False, "rows see each other"))
     prepare(data=alike(), share_prefixes="auto")
     assert "common prefixes are not shared: rows see each other" in capsys.readouterr().out
     for key in ("sample_packing", "share_prefixes"):
@@ -160,19 +160,100 @@ def test_batches_from_other_processes_are_attended_to_over_whole_bins(
     assert shape.config._attn_implementation == "sdpa"
 
 
-def test_an_attention_that_takes_no_mask_is_exchanged(
-    prepare: Prepare, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_an_attention_that_fails_is_exchanged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = packed.supports_isolated_attention
-    monkeypatch.setattr(
-        packed,
-        "supports_isolated_attention",
-        lambda config, attention=None: real(config, attention) if attention else (False, "takes no mask"),
-    )
-    training, model = prepare(data=alike(), sample_packing=True, sequence_len=128)
-    assert "attention is computed with sdpa: takes no mask" in capsys.readouterr().out
+    real = packed.probe_isolated_attention
+
+    def probe(model: Any, *, share: bool) -> tuple[bool, str]:
+        if model.config._attn_implementation == "flex_attention":
+            return False, "the model refuses a packed row: no kernel for this shape"
+        return real(model, share=share)
+
+    monkeypatch.setattr(packed, "probe_isolated_attention", probe)
+    plan = make_test_plan(tmp_path, tmp_path, sample_packing=True, share_prefixes="auto", sequence_len=128)
+    model = with_attention("llama", "flex_attention")
+    assert packed.choose_layout(plan, model) == packed.Layout(bins=True, share=True)
+    said = "attention is computed with sdpa: the model refuses a packed row: no kernel for this shape"
+    assert capsys.readouterr().out.count(said) == 1
     assert model.config._attn_implementation == register_segments()  # sdpa block by block, on a processor
-    assert all(numpy.isfinite(training.run().losses))
+    # a model that caps its scores has no sdpa
+    model = with_attention("gemma2", "flex_attention")
+    assert packed.choose_layout(plan, model) == packed.Layout(bins=True, share=True)
+    assert "attention is computed with eager" in capsys.readouterr().out
+    assert model.config._attn_implementation == "eager"
+
+
+def with_attention(kind: str, attention: str) -> Any:
+    """A tiny model that believes to have an attention which this machine may not have."""
+    model = make_model(kind, "eager", torch.float32)
+    model.config._attn_implementation = attention
+    return model
+
+
+@pytest.mark.parametrize("attention", ["flash_attention_2", "flash_attention_3", "kernels-community/flash-attn3"])
+def test_flash_attention_packs_and_shares_no_prefix(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], attention: str
+) -> None:
+    probed: list[tuple[str, bool]] = []
+
+    def probe(model: Any, *, share: bool) -> tuple[bool, str]:
+        probed.append((model.config._attn_implementation, share))
+        return True, ""
+
+    monkeypatch.setattr(packed, "probe_isolated_attention", probe)
+    reason = f"{attention!r} keeps rows apart by their lengths alone, and cannot share a prefix"
+    for packing in (True, False):
+        plan = make_test_plan(tmp_path, tmp_path, sample_packing=packing, share_prefixes="auto", sequence_len=128)
+        model = with_attention("llama", attention)
+        assert packed.choose_layout(plan, model) == packed.Layout(bins=packing)
+        assert planned_layout(plan, model) == packed.Layout(bins=packing)
+        said = capsys.readouterr().out
+        assert f"common prefixes are not shared: {reason} (share_prefixes: true computes with sdpa)" in said
+        assert said.count("common prefixes") == 1
+        assert model.config._attn_implementation == attention
+    assert probed == [(attention, False)]
+    (part,) = packed.collate_packed(plan, model, packed.Layout(bins=True), 0)([ragged_rows(3)])["parts"]
+    assert "attention_mask" not in part
+    assert part["cu_seq_lens"][-1] == part["input_ids"].numel()
+    # without sharing, nothing is to be said
+    plan = make_test_plan(tmp_path, tmp_path, sample_packing=True, share_prefixes=False)
+    packed.choose_layout(plan, with_attention("llama", attention))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("kind", "other"), [("llama", register_segments()), ("gemma2", "eager")])
+def test_who_insists_on_sharing_gets_an_attention_that_can(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, other: str
+) -> None:
+    plan = make_test_plan(tmp_path, tmp_path, sample_packing=True, share_prefixes=True)
+    model = with_attention(kind, "flash_attention_2")
+    assert packed.choose_layout(plan, model) == packed.Layout(bins=True, share=True)
+    assert model.config._attn_implementation == other
+    said = capsys.readouterr().out
+    assert "'flash_attention_2' keeps rows apart by their lengths alone, and cannot share a prefix" in said
+    assert "and share_prefixes: true asks for it" in said
+
+
+def test_shapes_are_walked_through_with_an_attention_that_knows_shapes(tmp_path: Path) -> None:
+    for attention, share in (("flex_attention", True), ("flash_attention_2", False)):
+        model = with_attention("llama", attention).to("meta")
+        plan = make_test_plan(tmp_path, tmp_path, sample_packing=True, share_prefixes="auto")
+        assert planned_layout(plan, model) == packed.Layout(bins=True, share=share)
+        assert model.config._attn_implementation == "sdpa"
+
+
+def test_flex_attention_gets_what_tells_rows_apart(
+    prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "probe_isolated_attention", lambda model, share: (True, ""))
+    plan = make_test_plan(tmp_path, tmp_path, sample_packing=True, share_prefixes="auto", sequence_len=128)
+    model = with_attention("gemma3", "flex_attention")
+    layout = packed.choose_layout(plan, model)
+    assert layout == packed.Layout(bins=True, share=True)
+    (part,) = packed.collate_packed(plan, model, layout, 0)([ragged_rows(3)])["parts"]
+    assert "attention_mask" not in part
+    assert part["reach"].shape == part["position_ids"].shape == (1, 128)
 
 
 def test_a_row_longer_than_a_bin_is_refused(prepare: Prepare) -> None:
