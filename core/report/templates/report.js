@@ -42,7 +42,7 @@
   };
 
   // the list: one row per item found, of which only those in view exist; rows that stay in view stay as they are
-  const made = new Map(); // by position, in the order of the page
+  const made = new Map(); // by position
   const row = (position) => {
     const item = items[state.found[position]];
     const node = element("div", "row");

@@ -1,0 +1,146 @@
+"""A headless Chromium driven as a person would: real wheel, keys and pointer, by its DevTools protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--remote-debugging-port=0", "--remote-allow-origins=*"),
+)
+PATIENCE = 240.0  # seconds for anything that has to come
+KEYS = {
+    "Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "PageUp": 33, "PageDown": 34, "End": 35, "Home": 36,
+    "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
+}  # fmt: skip
+
+
+class Page:
+    """An open page. complaints: what it wrote to the console as warning or error, and exceptions."""
+
+    def __init__(self, socket: Any) -> None:
+        self.complaints: list[str] = []
+        self._socket = socket
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._loaded = asyncio.Event()
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        async for message in self._socket:
+            said = json.loads(message.data)
+            if "id" in said:
+                self._answers.pop(said["id"]).set_result(said)
+            elif said["method"] == "Page.loadEventFired":
+                self._loaded.set()
+            elif said["method"] == "Runtime.exceptionThrown":
+                self.complaints.append(json.dumps(said["params"]["exceptionDetails"]))
+            elif said["method"] in ("Log.entryAdded", "Runtime.consoleAPICalled"):
+                self.complaints.append(json.dumps(said["params"]))
+
+    async def ask(self, method: str, **parameters: Any) -> Any:
+        """The result of a command of the protocol."""
+        number = next(self._numbers)
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        await self._socket.send_str(json.dumps({"id": number, "method": method, "params": parameters}))
+        said = await asyncio.wait_for(answer, PATIENCE)
+        if "error" in said:
+            raise RuntimeError(f"{method}: {said['error']['message']}")
+        return said["result"]
+
+    async def open(self, path: Path) -> None:
+        """Go to a file on disk and wait until it is loaded."""
+        self._loaded.clear()
+        await self.ask("Page.navigate", url=path.resolve().as_uri())
+        await asyncio.wait_for(self._loaded.wait(), PATIENCE)
+
+    async def run(self, script: str) -> Any:
+        """The value of a JavaScript expression; a promise is awaited."""
+        found = await self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in found:
+            raise RuntimeError(json.dumps(found["exceptionDetails"])[:2000])
+        return found["result"].get("value")
+
+    async def press(self, key: str, *, shift: bool = False) -> None:
+        """One key, down and up."""
+        about = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": KEYS[key]}
+        text = {"text": {"Enter": "\r", " ": " "}[key]} if key in ("Enter", " ") else {}
+        await self.ask("Input.dispatchKeyEvent", type="keyDown", modifiers=8 * shift, **about, **text)
+        await self.ask("Input.dispatchKeyEvent", type="keyUp", modifiers=8 * shift, **about)
+
+    async def write(self, text: str) -> None:
+        """Text into what has the focus, a character at a time."""
+        for character in text:
+            await self.ask("Input.dispatchKeyEvent", type="char", text=character)
+
+    async def wheel(self, x: float, y: float, down: float) -> None:
+        """One turn of the wheel over a place of the view."""
+        await self.ask("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=down)
+
+    async def size(self, width: int, height: int, *, phone: bool = False) -> None:
+        """The view, in CSS pixels."""
+        await self.ask(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone
+        )
+
+    async def media(self, kind: str = "", **features: str) -> None:
+        """`print` or nothing, and features such as prefers_color_scheme="dark"."""
+        found = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+        await self.ask("Emulation.setEmulatedMedia", media=kind, features=found)
+
+    async def picture(self, path: Path, *, whole: bool = False) -> None:
+        """A screenshot of the view, or of the whole page."""
+        found = await self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(found["data"]))
+
+    async def paper(self, path: Path) -> None:
+        """The page as it is printed, as PDF."""
+        found = await self.ask("Page.printToPDF", printBackground=False)
+        path.write_bytes(base64.b64decode(found["data"]))
+
+
+@asynccontextmanager
+async def opened(path: Path, *, flags: Sequence[str] = (), **size: Any) -> AsyncIterator[Page]:
+    """The file at `path` in a browser of its own."""
+    import aiohttp
+
+    with tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as profile:
+        command = [str(BROWSER), *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            port = await _port(Path(profile) / "DevToolsActivePort", process)
+            async with aiohttp.ClientSession() as session:
+                async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
+                    targets: list[Mapping[str, Any]] = await answer.json(content_type=None)
+                address = next(one["webSocketDebuggerUrl"] for one in targets if one["type"] == "page")
+                async with session.ws_connect(address, max_msg_size=0) as socket:
+                    page = Page(socket)
+                    for domain in ("Page", "Runtime", "Log"):
+                        await page.ask(f"{domain}.enable")
+                    await page.size(**{"width": 1200, "height": 900, **size})
+                    await page.open(path)
+                    yield page
+        finally:
+            process.terminate()
+            process.wait()
+
+
+async def _port(file: Path, process: subprocess.Popen[bytes]) -> int:
+    for _ in range(int(PATIENCE / 0.05)):
+        if file.is_file() and (lines := file.read_text().splitlines()):
+            return int(lines[0])
+        if process.poll() is not None:
+            raise RuntimeError(f"the browser ended with {process.returncode}")
+        await asyncio.sleep(0.05)
+    raise TimeoutError("the browser did not start")
