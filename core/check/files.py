@@ -58,5 +58,7 @@ def _missing(text: Any, place: KeyPath, recipe: Recipe) -> Iterator[Problem]:
     folder = recipe.folder_of(place)
     if isinstance(text, str) and is_missing(text, folder):
         near = did_you_mean(text, names_nearby(text, folder))
+        if "*" in text and place[-1] == "path":
+            near = f"name the folder, and the pattern as data_files: {text.rpartition('/')[2]!r}"
         advice = near or "a relative path starts at the recipe's folder, then at the working folder"
         yield Problem(f"no such file: {text!r}", key=place, at="value", help=advice)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from core.commands.arguments import add_overrides, add_trust_remote_code
 from core.commands.files import writing
-from core.errors import RecipeError, UserError
+from core.errors import DataError, RecipeError, UserError
 
 if TYPE_CHECKING:
     from core.audit import AuditReport, DataFacts
@@ -37,10 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--row", metavar="N", help="show row N (from 1), or the row at a place such as train.jsonl:12")
     parser.add_argument("--grep", metavar="TEXT", help="show examples that hold TEXT, in upper or lower case")
     parser.add_argument("--longest", action="store_true", help="show the longest examples")
-    parser.add_argument("--samples", metavar="N", type=int, help="show up to N examples (default 3; 0 for none)")
+    parser.add_argument("--samples", metavar="N", type=_count, help="show up to N examples (default 3; 0 for none)")
     parser.add_argument("--dump", metavar="FILE", type=Path, help="write ids and labels of every example as JSON lines")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page to look at in a browser")
     add_trust_remote_code(parser)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return int(text)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -62,7 +68,7 @@ def execute(args: argparse.Namespace) -> int:
 
     from core.audit import Audit, audit_lines, refuse_errors
     from core.data.chat_templates import adopt_chat_template
-    from core.data.prepare import gather, limits_of, stats_of
+    from core.data.prepare import divide, gather, limits_of, refuse_nothing, stats_of
     from core.data.summary import lines_about, remarks_about
     from core.models import load_tokenizer
     from core.sharing.variables import hide
@@ -79,10 +85,19 @@ def execute(args: argparse.Namespace) -> int:
         facts = gathered.facts(tokenizer)
         report = checks.report(facts)
         said, stats = hide(audit_lines(report), plan.recipe), stats_of(gathered, report)
+        refusal = None
+        try:
+            refuse_nothing(gathered)
+            if not report.errors and gathered.streamed is None:
+                divide(gathered, plan.recipe, stats)
+        except DataError as error:
+            refusal = error
         print("\n".join([*lines_about(stats, plan.recipe), *said]))
         _show(args, facts, report, tokenizer)
         _write(args, facts, report, plan, tokenizer, remarks_about(stats, plan.recipe))
     refuse_errors(report, plan.recipe)
+    if refusal is not None:
+        raise refusal
     return 0
 
 

@@ -258,8 +258,9 @@ def _refuse_long(collected: Collected, limits: Limits, places: Sequence[str]) ->
     stats = collected.stats()
     count = int((np.frombuffer(collected.store.lengths, dtype=np.int32) > limits.sequence_len).sum())
     more = f" and {count - SHOWN_PLACES:,} more" if count > SHOWN_PLACES else ""
+    most = f"{stats['length_99']:,} fits 99 %" if stats["length_99"] > limits.sequence_len else "it fits 99 %"
     raise DataError(
         f"{count:,} of {len(collected.store):,} examples of {stats['path']} are longer than "
         f"sequence_len {limits.sequence_len} (the longest has {stats['longest']:,} tokens): {', '.join(places)}{more}",
-        help=f"raise sequence_len ({stats['length_99']} fits 99 %), or set excess_length_strategy to drop or truncate",
+        help=f"raise sequence_len ({most}), or set excess_length_strategy to drop or truncate",
     )

@@ -35,7 +35,7 @@ MAGIC = (
     (b"version https://git-lfs", "a pointer of Git LFS to the data", "fetch them: git lfs pull"),
 )
 ODD_LEAST, ODD_SHARE = 8, 0.05  # control characters in the first bytes of a text; binary files have more
-PAGES = (b"<!doctype html", b"<html", b"<?xml")
+PAGES = (b"<!doctype html", b"<html")
 WIDE = {1: "UTF-16LE", 0: "UTF-16BE"}  # by the place of the NUL in each pair of bytes of an English text
 
 
@@ -184,8 +184,15 @@ def refuse_other_kind(file: SourceFile, kind: str) -> None:
         head = source.read(1024)
     for magic, what, advice in MAGIC:
         if head.startswith(magic):
-            raise DataError(f"{file.name} is {what}, not {kind}", help=advice)
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(PAGES):
+            twice = advice.startswith("end its name") and compression_of(file.name)
+            raise DataError(
+                f"{file.name} is {what}{' inside' if twice else ''}, not {kind}",
+                help="it was compressed twice: decompress it once" if twice else advice,
+            )
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith(b"<?xml") and b"<html" not in start:
+        raise DataError(f"{file.name} is XML, not {kind}", help="write its rows as JSON lines")
+    if start.startswith((*PAGES, b"<?xml")):
         raise DataError(
             f"{file.name} is a page of the web, not {kind}",
             help="fetch the data again: a server that asks for a login or finds nothing answers with a page",

@@ -22,12 +22,13 @@ from core.data.cache import CacheEntry, key_inputs, key_of, prepared_folder, tak
 from core.data.chat_templates import adopt_chat_template
 from core.data.collect import Limits, collect, collect_items, read_items
 from core.data.collected import Collected
-from core.data.prepared import load_part, part_rows, write_parts
+from core.data.prepared import Parted, load_part, part_rows, write_parts
 from core.data.share import on_main_first
 from core.data.store import Store, Stored
 from core.data.stream import HeldOut, Stream
 from core.data.summary import lines_about
 from core.errors import DataError
+from core.recipe import Recipe
 from core.sharing.variables import hide
 from core.types import Data, DatasetPlan, Item, Plan
 
@@ -174,15 +175,10 @@ def _build(plan: Plan, tokenizer: Tokenizer, inputs: Mapping[str, Any] | None, f
     with tempfile.TemporaryDirectory(prefix=".texts-", dir=folder) as texts:
         checks = Audit(plan.checks, tokenizer, limits_of(plan).sequence_len)
         gathered = gather(plan, tokenizer, Path(texts), checks.see)
-        _refuse_nothing(gathered)
+        refuse_nothing(gathered)
         report = checks.report(gathered.facts(tokenizer))
         stats = stats_of(gathered, report)
-        parted = None
-        if not report.errors:
-            parted = part_rows(gathered.training, gathered.validation, recipe)
-            stats |= parted.totals()
-            for entry, (trained_on, in_one_pass) in zip(stats["datasets"], parted.passes, strict=True):
-                entry |= {"trained_on": trained_on, "in_one_pass": in_one_pass}
+        parted = None if report.errors else divide(gathered, recipe, stats)
         for line in [*lines_about(stats, recipe), *hide(audit_lines(report), recipe)]:
             say(line)
         again = audit_lines(report, speed=FROM_CACHE)
@@ -198,6 +194,18 @@ def _build(plan: Plan, tokenizer: Tokenizer, inputs: Mapping[str, Any] | None, f
     }
 
 
+def divide(gathered: Gathered, recipe: Recipe, stats: dict[str, Any]) -> Parted:
+    """The rows parted, weighted and shuffled as `recipe` says; `stats` is told how many are in each part.
+
+    Raises `DataError` where that cannot be done.
+    """
+    parted = part_rows(gathered.training, gathered.validation, recipe)
+    stats |= parted.totals()
+    for entry, (trained_on, in_one_pass) in zip(stats["datasets"], parted.passes, strict=True):
+        entry |= {"trained_on": trained_on, "in_one_pass": in_one_pass}
+    return parted
+
+
 def _refuse_all(refusals: list[DataError]) -> None:
     if len(refusals) == 1:
         raise refusals[0]
@@ -206,7 +214,7 @@ def _refuse_all(refusals: list[DataError]) -> None:
         raise DataError("\n".join(error.message for error in refusals), help="\n  ".join(helps) or None)
 
 
-def _refuse_nothing(gathered: Gathered) -> None:
+def refuse_nothing(gathered: Gathered) -> None:
     """Raise if no example is left to train on, with the reasons."""
     training, limits = gathered.training, gathered.limits
     if any(collected.counts["kept"] for collected in training):

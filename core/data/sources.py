@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core.data.addresses import is_address
@@ -150,8 +150,9 @@ def _in_folder(folder: Path, options: Mapping[str, Any]) -> list[SourceFile]:
     files = [local_file(entry) for entry in entries if entry.is_file() and _wanted(entry.name, options)]
     if not files:
         texts = any(SUFFIXES.get(suffix_of(entry.name)) == "text" for entry in entries)
+        of_kind = f" of ds_type {options['ds_type']!r}" if options.get("ds_type") else ""
         raise DataError(
-            f"the folder {display(folder)} holds no data files",
+            f"the folder {display(folder)} holds no data files{of_kind}",
             help="to read its .txt files, set ds_type: text"
             if texts and not options.get("ds_type")
             else f"it should hold files that end in {', '.join(SUFFIXES)}, perhaps with .gz or .zst after it",
@@ -162,6 +163,8 @@ def _in_folder(folder: Path, options: Mapping[str, Any]) -> list[SourceFile]:
 def _wanted(name: str, options: Mapping[str, Any]) -> bool:
     """Whether a file of a folder is one to read, by its ending."""
     kind = SUFFIXES.get(suffix_of(name))
+    if PurePosixPath(name).name.startswith("."):
+        return False  # what systems and editors leave behind, such as `._train.jsonl`
     if options.get("ds_type"):
         return bool(kind == options["ds_type"])
     # plain text beside rows is a licence or a note, unless text is what was asked for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from core.data.opened import SourceFile, opened, opened_text
 from core.errors import DataError
 
 LARGEST_FIELD = 2**31 - 1
+SIDE_BY_SIDE, LEAST_BESIDE = re.compile(rb"[\x80-\xff]{2,}"), 6  # bytes
 TEXT = "text"  # the field of a row that is one line of a text file
 
 
@@ -39,6 +41,11 @@ def decode(raw: bytes, name: str, *, first_line: int = 1, first_byte: int = 0) -
         where = f"{name}:{line}: byte 0x{raw[error.start]:02x} at position {first_byte + error.start} is not UTF-8"
         file = Path(name)
         encoding, looks = "WINDOWS-1252", "Latin-1 or Windows-1252"
+        rest = raw[error.start :].partition(b"\n")[0]
+        beside = sum(map(len, SIDE_BY_SIDE.findall(rest)))
+        # letters with accents stand alone, those of other scripts side by side
+        if beside >= LEAST_BESIDE and beside > 0.7 * sum(byte > 127 for byte in rest):
+            encoding, looks = "ENCODING", "Shift JIS, GB 18030, Windows-1251 or the like"
         if first_byte == 0 and raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
             encoding = looks = "UTF-32" if raw[:4] == b"\xff\xfe\0\0" else "UTF-16"
         raise DataError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -58,11 +58,24 @@ def _lines(path: Path, good: list[SourceRow]) -> Iterator[str]:
     plain = ("message_property_mappings",)
     yield from (f"    {key}: {value if key in plain else _as_yaml(value)}" for key, value in likely)
     yield ""
+    if dict(likely)["type"] == "alpaca":
+        yield from _no_texts(dict(likely), good)
     if others:
         yield f"this fits {count:,} of the {len(good):,} rows; the others look different: see whether they belong here"
     if all(name in good[0].values for name in PREFERENCE):
         yield "the rows also hold chosen and rejected answers; these lines do not use them"
     yield "this is a proposal: put it into a recipe, and look at the result with `tunesmith data RECIPE`"
+
+
+def _no_texts(lines: Mapping[str, str], good: Sequence[SourceRow]) -> Iterator[str]:
+    """What has to be written as text before these lines can read it."""
+    for name in ("instruction", "input", "output"):
+        field = lines.get(f"field_{name}", name)
+        found = [row.values[field] for row in good if field in row.values]
+        odd = [value for value in found if not isinstance(value, str) and (value is not None or name != "input")]
+        if odd:
+            rows = f"{len(odd):,} of {len(found):,} rows hold" if len(found) > 1 else "the row holds"
+            yield f"{rows} no text in {field!r} but {describe(odd[0])}: write it as text first"
 
 
 def _rows(path: Path) -> Iterator[SourceRow]:

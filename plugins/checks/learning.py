@@ -78,8 +78,10 @@ def too_long(facts: DataFacts, options: Options) -> Watch:
             ordered = np.sort(np.frombuffer(lengths, dtype=np.int32))
             done = "cut" if cut else "dropped"
             message = f"{done} {counted(len(long))} of {len(ordered):,} longer than sequence_len {facts.sequence_len:,}"
-            fit = f"the longest has {ordered[-1]:,} tokens, sequence_len {length_99(ordered):,} would fit 99 %"
-            found.append(Finding(message, facts.places(long.numbers), help=fit))
+            fits = length_99(ordered)
+            most = f"sequence_len {fits:,} would fit 99 %" if fits > facts.sequence_len else f"99 % fit into {facts.sequence_len:,}"
+            help = f"the longest has {ordered[-1]:,} tokens, {most}"
+            found.append(Finding(message, facts.places(long.numbers), help=help))
         if len(empty):
             message = f"dropped {counted(len(empty))} of which nothing trained is left after the cut"
             found.append(Finding(message, facts.places(empty.numbers), help="raise sequence_len"))

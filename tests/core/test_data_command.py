@@ -74,6 +74,9 @@ def test_the_evaluation_set_can_be_looked_at(here: Path, tiny_model: Path, capsy
         (["--row", "99"], "there is no row '99'"),
         (["--html", "no/such/out.html"], "there is no folder 'no/such'"),
         (["--set", "data_checks.leakge=warn"], "did you mean 'leakage'"),
+        (["--samples", "-1"], "'-1' is not a number from 0"),
+        (["--set", "sequence_len=8"], "nothing left to train on: of 12 examples 12 are longer than sequence_len 8"),
+        (["--set", "val_set_size=12"], "val_set_size 12 takes 12 of 12 examples: none would be left to train on"),
     ],
 )
 def test_mistakes(here: Path, tiny_model: Path, capsys: Captured, arguments: list[str], said: str) -> None:
@@ -123,3 +126,38 @@ def test_a_file_that_cannot_be_written_is_no_bug(flag: str, here: Path, tiny_mod
     assert data(recipe, "--samples", "0", flag, "taken") == 2
     assert "error: 'taken' cannot be written: is a directory" in capsys.readouterr().err
     assert not list(here.glob(".partial-*"))
+
+
+def test_what_is_parted_for_validation_is_in_the_table(here: Path, tiny_model: Path, capsys: Captured) -> None:
+    recipe = write_tiny_recipe(here, tiny_model, {"val_set_size": 4})
+    assert data(recipe, "--set", "datasets.0.weight=2", "--samples", "0") == 0
+    out = capsys.readouterr().out
+    assert "of these, val_set_size 4" in out
+    assert "weight 2: 16 examples in one pass over the data, of 8 different ones" in out
+
+
+def test_streamed_data_are_shown_by_their_first_rows(here: Path, tiny_model: Path, capsys: Captured) -> None:
+    values = {"streaming": True, "max_steps": 2, "streaming_multipack_buffer_size": 5}
+    assert data(write_tiny_recipe(here, tiny_model, values), "--samples", "0", "--html", "out.html") == 0
+    said = "it is read while training; counts and audit are of its first 5 rows"
+    assert said in capsys.readouterr().out
+    assert said in (here / "out.html").read_text(encoding="utf-8")
+
+
+def test_rows_that_may_be_private_are_not_among_the_samples(here: Path, tiny_model: Path, capsys: Captured) -> None:
+    recipe = write_tiny_recipe(here, tiny_model)
+    with (here / "train.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"instruction": "Write to jane.roe@uni-koeln.de", "output": "yes"}) + "\n")
+    assert data(recipe, "--samples", "50", "--html", "out.html") == 0
+    out = capsys.readouterr().out
+    assert "private_data: what looks like personal data or secrets in 1 example (e-mail 1) (train.jsonl:13)" in out
+    assert "examples that may hold personal data are shown with --row or --grep alone" in out
+    assert "jane.roe" not in out + (here / "out.html").read_text(encoding="utf-8")
+    assert data(recipe, "--row", "13") == 0
+    assert "jane.roe" in capsys.readouterr().out
+
+
+def test_a_proposal_says_what_is_no_text(here: Path, capsys: Captured) -> None:
+    (here / "rows.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": 1}\n', encoding="utf-8")
+    assert data("rows.jsonl") == 0
+    assert "1 of 2 rows hold no text in 'label' but the number 1: write it as text first" in capsys.readouterr().out

@@ -55,7 +55,9 @@ def read_messages(row: Mapping[str, Any], options: Mapping[str, Any], template: 
     field = options.get("field_messages") or "messages"
     given = row[field]
     if not isinstance(given, list):
-        raise RowError(f"field {field!r} is {describe(given)}, not a list of messages", field=field)
+        text = isinstance(given, str) and given.lstrip().startswith("[")
+        help = "the list is JSON inside a text: write the list itself" if text else None
+        raise RowError(f"field {field!r} is {describe(given)}, not a list of messages", field=field, help=help)
     names = role_names(options)
     mapping = {"role": "role", "content": "content", **(options.get("message_property_mappings") or {})}
     spoken = []

@@ -11,6 +11,7 @@ import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,25 @@ def _links(where: Path) -> None:
     (where / "loop.jsonl").symlink_to(where / "loop.jsonl")
 
 
+def _folder_in_itself(where: Path) -> None:
+    (where / "set").mkdir()
+    (where / "set" / "again").symlink_to(where / "set")
+
+
+def _twins() -> bytes:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    made, sink = pa.table([["a"], ["b"]], names=["output", "output"]), io.BytesIO()
+    parquet.write_table(made, sink)
+    return sink.getvalue()
+
+
+def _overwritten() -> bytes:
+    whole = table("parquet", {"instruction": ["a"] * 500, "output": [f"c{n}" * 20 for n in range(500)]})
+    return whole[:200] + b"\xff" * 200 + whole[400:]
+
+
 USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
 ROWS = lines()
 ARRAY = json.dumps(GOOD["alpaca"], indent=1)
@@ -146,6 +166,9 @@ BROKEN: dict[str, Broken] = {
     "half a character": seventh(r'{"instruction": "a \ud83d", "output": "b"}'),
     "a byte order mark in the middle": seventh('\ufeff{"instruction": "a", "output": "b"}'),
     "a NUL byte in a row": seventh('{"instruction": "a\0b", "output": "c"}'),
+    "an array over the lines": only("[\n" + ",\n".join(map(json.dumps, GOOD["alpaca"])) + "\n]\n"),
+    "lines that end in returns alone": only(ROWS.replace(b"\n", b"\r")),
+    "Shift JIS": only('{"instruction": "日本語で質問してください", "output": "b"}\n'.encode("shift_jis")),
     "an enormous line that is cut off": seventh('{"instruction": "' + "very long " * 300_000),
     "an array in a file of lines": only(json.dumps(GOOD["alpaca"])),
     "objects over several lines": only(json.dumps(GOOD["alpaca"][0], indent=2)),
@@ -178,6 +201,10 @@ BROKEN: dict[str, Broken] = {
     "an array without its end": only(ARRAY.rstrip("]\n "), "data.json"),
     "a missing comma in an array": only(ARRAY.replace("},", "}", 1), "data.json"),
     "a trailing comma in an array": only(ARRAY.rstrip("]\n ") + ",\n]", "data.json"),
+    "an array in UTF-16": only(json.dumps(GOOD["alpaca"]).encode("utf-16"), "data.json"),
+    "an array as Python shows it": only(str(GOOD["alpaca"]), "data.json"),
+    "YAML named json": only("- instruction: a\n  output: b\n", "data.json"),
+    "XML named json": only('<?xml version="1.0"?><rows/>', "data.json"),
     "a list in an array": only('[{"instruction": "a", "output": "b"},\n["c"]]', "data.json"),
     "text after an array": only(ARRAY + "\n[]", "data.json"),
     "an empty array": only("[]", "data.json"),
@@ -187,6 +214,10 @@ BROKEN: dict[str, Broken] = {
     "a short row": only("instruction,output\na,b\nc\n", "data.csv"),
     "a long row": only("instruction,output\na,b\nc,d,e\n", "data.csv"),
     "a column twice": only("instruction,output,output\na,b,c\n", "data.csv"),
+    "short and long rows": only("instruction,output\na,b\nc\nd,e,f\ng,h\n", "data.csv"),
+    "spaces around the names of columns": only("instruction , output\na,b\n", "data.csv"),
+    "a table in UTF-16": only("instruction,output\na,b\n".encode("utf-16"), "data.csv"),
+    "a long row of tabs": only("instruction\toutput\na\tb\tc\n", "data.tsv"),
     "a column without a name": only(",instruction,output\n0,a,b\n", "data.csv"),
     "a header alone": only("instruction,output\n", "data.csv"),
     "an empty table": only("", "data.csv"),
@@ -201,6 +232,12 @@ BROKEN: dict[str, Broken] = {
     # ------------------------------------------------ Parquet and Arrow
     "a Parquet file of other columns": only(table("parquet", {"q": ["a"], "label": [1]}), "data.parquet"),
     "a Parquet file that is cut off": only(table("parquet", COLUMNS)[:-20], "data.parquet"),
+    "a Parquet file with a column twice": only(_twins(), "data.parquet"),
+    "a Parquet file that was overwritten in the middle": only(_overwritten(), "data.parquet"),
+    "bytes in a Parquet file": only(table("parquet", {"instruction": [b"\xff"], "output": ["b"]}), "data.parquet"),
+    "days in a Parquet file": only(
+        table("parquet", {"instruction": ["a"], "output": [date(2026, 1, 2)]}), "data.parquet"
+    ),
     "rows named parquet": only(ROWS, "data.parquet"),
     "an empty Parquet file": only(b"", "data.parquet"),
     "a Parquet file without rows": only(table("parquet", {"instruction": [], "output": []}), "data.parquet"),
@@ -216,9 +253,14 @@ BROKEN: dict[str, Broken] = {
     "a bad row in a gzip file": only(gzip.compress(lines("broken"), mtime=0), "data.jsonl.gz"),
     "an empty gzip file": only(b"", "data.jsonl.gz"),
     "a bzip2 file that is cut off": only(bz2.compress(ROWS)[:-10], "data.jsonl.bz2"),
+    "a gzip file of nothing": only(gzip.compress(b"", mtime=0), "data.jsonl.gz"),
+    "a gzip file in a gzip file": only(gzip.compress(gzip.compress(ROWS, mtime=0), mtime=0), "data.jsonl.gz"),
+    "an archive named gz": only(archive(), "data.jsonl.gz"),
+    "an ending that says only the compression": only(gzip.compress(ROWS, mtime=0), "data.tar.gz"),
     "rows named xz": only(ROWS, "data.jsonl.xz"),
     "an xz file that is cut off": only(lzma.compress(ROWS)[:-20], "data.jsonl.xz"),
     "rows named zst": only(ROWS, "data.jsonl.zst"),
+    "a Zstandard file of nothing": only(b"", "data.jsonl.zst"),
     "a Zstandard file that is cut off": Broken(lambda where: _cut_zstd(where), "data.jsonl.zst"),
     # ------------------------------------------------ fields
     "a missing field": seventh({"instruction": "a", "input": ""}),
@@ -241,6 +283,9 @@ BROKEN: dict[str, Broken] = {
     "messages that are null": seventh({"messages": None}, "chat_template"),
     "messages that are text": seventh({"messages": "Hi"}, "chat_template"),
     "messages in a list of their own": chat([USER, ANSWER]),
+    "messages by their properties": seventh({"messages": {"role": ["user"], "content": ["Hi"]}}, "chat_template"),
+    "messages as JSON text": seventh({"messages": json.dumps([USER, ANSWER])}, "chat_template"),
+    "a message that is null": chat(None, ANSWER),
     "a message that is text": chat("Hi", "Hello"),
     "a message without a role": chat({"content": "Hi"}, ANSWER),
     "a message without a content": chat(USER, {"role": "assistant"}),
@@ -268,6 +313,7 @@ BROKEN: dict[str, Broken] = {
         USER, {"role": "assistant", "tool_calls": [{"name": "add", "arguments": "{a: 1}"}]}, chat_template_jinja=TOOLED
     ),
     "calls that the template leaves out": chat(USER, {"role": "assistant", "tool_calls": [CALL]}),
+    "a tool that is no object": seventh({"messages": [USER, ANSWER], "tools": [1]}, "chat_template"),
     "tools that are no JSON": seventh({"messages": [USER, ANSWER], "tools": "[add]"}, "chat_template"),
     "tools that are no list": seventh({"messages": [USER, ANSWER], "tools": {"name": "add"}}, "chat_template"),
     "a flag that is text": chat(USER, {**ANSWER, "train": "yes"}, **FLAGS),
@@ -282,6 +328,8 @@ BROKEN: dict[str, Broken] = {
     "labels of another length": seventh({"input_ids": [5, 6], "labels": [5]}, "pretokenised"),
     "a token of another vocabulary": seventh({"input_ids": [5, 999_999]}, "pretokenised"),
     "tokens that are text": seventh({"input_ids": ["a", "b"]}, "pretokenised"),
+    "no tokens": seventh({"input_ids": []}, "pretokenised"),
+    "a token below zero": seventh({"input_ids": [5, -1]}, "pretokenised"),
     "a label that is another token": seventh({"input_ids": [5, 6], "labels": [5, 7]}, "pretokenised"),
     "an empty text": seventh({"text": ""}, "completion"),
     # ------------------------------------------------ places
@@ -289,6 +337,10 @@ BROKEN: dict[str, Broken] = {
     "no such folder": Broken({}, "data/train.jsonl"),
     "an empty folder": Broken(folder("set/"), "set"),
     "a folder without data": Broken({"README.md": b"#", "run.py": b""}, "."),
+    "a folder of hidden files": Broken({".train.jsonl": ROWS, "._train.jsonl": b"\0\5\x16\7"}, "."),
+    "a folder of other kinds than ds_type": Broken({"a.jsonl": ROWS}, ".", options={"ds_type": "csv"}),
+    "a folder in itself": Broken(_folder_in_itself, "set"),
+    "a pattern as a path": Broken({"a.jsonl": ROWS}, "*.jsonl"),
     "a folder of texts": Broken({"a.txt": b"one\n"}, "."),
     "a folder named jsonl": Broken(folder("data.jsonl/"), "data.jsonl"),
     "a link to nowhere": Broken(_links, "gone.jsonl"),
@@ -296,12 +348,14 @@ BROKEN: dict[str, Broken] = {
     "an ending that says nothing": only(ROWS, "data.dat"),
     "no ending": only(ROWS, "data"),
     "a file that data_files does not find": Broken({"a.jsonl": ROWS}, ".", options={"data_files": "b*.jsonl"}),
+    "one of several data_files": Broken({"a.jsonl": ROWS}, ".", options={"data_files": ["a.jsonl", "c.jsonl"]}),
     "a saved data set that is broken": Broken({"state.json": b"{}"}, "."),
     "a split that is not there": Broken({"train.jsonl": ROWS, "test.jsonl": ROWS}, ".", options={"split": "dev"}),
     "a split of one file": only(ROWS, split="validation"),
     "a split that nobody can read": only(ROWS, split="train[20%"),
     "a split of words": only(ROWS, split="train[first:last]"),
     "a split beyond the end": only(ROWS, split="train[:99]"),
+    "a split that ends before it begins": only(ROWS, split="train[5:2]"),
     "a split of nothing": only(ROWS, split="train[:1%]"),
     "a part that is not there": only(ROWS, shards=3, shards_idx=3),
     "one bad file of several": Broken({"a.jsonl": ROWS, "b.jsonl": lines("broken")}, "."),
