@@ -79,7 +79,7 @@ def too_long(facts: DataFacts, options: Options) -> Watch:
             done = "cut" if cut else "dropped"
             message = f"{done} {counted(len(long))} of {len(ordered):,} longer than sequence_len {facts.sequence_len:,}"
             fits = length_99(ordered)
-            most = f"sequence_len {fits:,} would fit 99 %" if fits > facts.sequence_len else f"99 % fit into {facts.sequence_len:,}"
+            most = f"sequence_len {fits:,} would fit 99 %" if fits > facts.sequence_len else "this one fits 99 %"
             help = f"the longest has {ordered[-1]:,} tokens, {most}"
             found.append(Finding(message, facts.places(long.numbers), help=help))
         if len(empty):
