@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from core.audit.contents import Contents
     from core.types import Tokenizer
 
 Level = Literal["error", "warn", "off"]
@@ -86,13 +87,17 @@ class CheckedExample:
 @dataclass(frozen=True)
 class DataFacts:
     """All data of a run. train: every training example, those that `val_set_size` holds back included, and those that
-    were left out. test: the evaluation items, with the tokens of prompt and answer."""
+    were left out. test: the evaluation items, with the tokens of prompt and answer. contents: what was noted of the
+    training examples while they were prepared (see `contents_of`). held_out: whether there is anything but `train`, or
+    will be."""
 
     train: Sequence[CheckedExample]
     validation: Sequence[CheckedExample]
     test: Sequence[CheckedExample]
     tokenizer: Tokenizer
     sequence_len: int
+    contents: Contents | None = None
+    held_out: bool = True
 
     def every(self) -> Iterator[CheckedExample]:
         """The examples of all three, in turn."""

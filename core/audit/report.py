@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from core.audit.contents import Contents
 from core.audit.facts import CheckedExample, CheckPlan, DataFacts, Finding, Watch
 from core.audit.looked import FEW
 from core.audit.watching import in_chunks
@@ -65,16 +66,22 @@ class AuditReport:
 
 
 class Audit:
-    """The checks of a run, which see the examples as they are prepared: train first, then validation, then test."""
+    """The checks of a run, which see the examples as they are prepared: train first, then validation, then test.
 
-    def __init__(self, checks: Sequence[CheckPlan], tokenizer: Tokenizer, sequence_len: int) -> None:
+    held_out: whether there will be any but those of train.
+    """
+
+    def __init__(
+        self, checks: Sequence[CheckPlan], tokenizer: Tokenizer, sequence_len: int, *, held_out: bool = True
+    ) -> None:
         self._checks = checks
-        empty = DataFacts((), (), (), tokenizer, sequence_len)
+        empty = DataFacts((), (), (), tokenizer, sequence_len, held_out=held_out)
         self._watches = {
             index: plan.check.watch(empty, plan.options)
             for index, plan in enumerate(checks)
             if plan.check.watch is not None
         }
+        self._contents = Contents()
         self._examples = 0
         self._seconds = 0.0
 
@@ -83,6 +90,8 @@ class Audit:
         if not examples:
             return
         start = time.perf_counter()
+        if self._watches:
+            self._contents.see(part, self._examples, examples)
         for watch in self._watches.values():
             watch.see(part, self._examples, examples)
         self._examples += len(examples)
@@ -91,6 +100,8 @@ class Audit:
     def report(self, facts: DataFacts) -> AuditReport:
         """What was found. Raises `PluginError` for a check that returns anything but findings."""
         start = time.perf_counter()
+        if self._watches:
+            facts = replace(facts, contents=self._contents)
         entries = [
             AuditEntry(plan.check.name, plan.level, finding)
             for index, plan in enumerate(self._checks)

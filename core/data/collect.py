@@ -13,7 +13,7 @@ from core.data.collected import Collected
 from core.data.files import SourceRow
 from core.data.items import answer_span, item_of
 from core.data.render import BadRows, render_rows
-from core.data.store import Store
+from core.data.store import CUT, ENDS, KEPT, Store
 from core.data.tokenise import IGNORED, Arrays, Tokenized, encode_texts, end_ids, label_examples, texts_of
 from core.errors import DataError, RowError
 from core.types import DatasetPlan, Example, Item
@@ -58,12 +58,13 @@ def collect(dataset: DatasetPlan, tokenizer: Tokenizer, limits: Limits, store: S
         examples = [checked(dataset, *one, ends, limits) for one in made]
         for example in examples:
             collected.notes.update(example.example.notes)
-            _count(collected, example, limits)
+            collected.counts["straddling"] += example.straddling if example.kept else 0
             if example.length > limits.sequence_len and len(too_long) < SHOWN_PLACES:
                 too_long.append(example.place)
         store.add(examples)
         see(examples)
     _finish(collected, bad)
+    _count(collected, limits)
     if limits.strategy == "raise" and too_long:
         _refuse_long(collected, limits, too_long)
     return collected
@@ -236,20 +237,26 @@ def _tokenized_singly(
             yield number, row, example, tokens
 
 
-def _count(collected: Collected, example: CheckedExample, limits: Limits) -> None:
+def _count(collected: Collected, limits: Limits) -> None:
     import numpy as np
 
-    counts = collected.counts
-    if example.length > limits.sequence_len:
-        counts["truncated" if example.cut else "dropped_too_long"] += 1
-    if not example.kept:
-        counts["nothing_to_train"] += example.cut or example.length <= limits.sequence_len
-        return
-    counts["kept"] += 1
-    counts["tokens"] += len(example.input_ids)
-    counts["trained_tokens"] += int(np.count_nonzero(example.labels != IGNORED))
-    counts["straddling"] += example.straddling
-    counts["without_end"] += not example.ends
+    store = collected.store
+    flags = np.frombuffer(store.flags, dtype=np.uint8)
+    lengths, tokens, trained = (
+        np.frombuffer(column, dtype=np.int32) for column in (store.lengths, store.tokens, store.trained)
+    )
+    kept, cut, ends = (flags & flag != 0 for flag in (KEPT, CUT, ENDS))
+    long = lengths > limits.sequence_len
+    counted = {
+        "truncated": long & cut,
+        "dropped_too_long": long & ~cut,
+        "nothing_to_train": ~kept & (cut | ~long),
+        "kept": kept,
+        "without_end": kept & ~ends,
+    }
+    collected.counts.update({name: int(np.count_nonzero(which)) for name, which in counted.items()})
+    collected.counts["tokens"] = int(tokens[kept].sum(dtype=np.int64))
+    collected.counts["trained_tokens"] = int(trained[kept].sum(dtype=np.int64))
 
 
 def _refuse_long(collected: Collected, limits: Limits, places: Sequence[str]) -> None:

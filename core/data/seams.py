@@ -125,6 +125,35 @@ def _byte_lengths(tokenizer: Tokenizer, size: int) -> tuple[Ints, bool] | None:
     return lengths, normaliser == "NFC"
 
 
+def token_bytes(tokenizer: Tokenizer) -> NDArray[np.object_] | None:
+    """The bytes that each token id stands for, which joined are what the tokenizer decodes ids to; None for a
+    vocabulary that is not byte-level."""
+    if byte_lengths(tokenizer) is None:
+        return None
+    return _token_bytes(tokenizer, len(tokenizer))
+
+
+@lru_cache(maxsize=4)
+def _token_bytes(tokenizer: Tokenizer, size: int) -> NDArray[np.object_] | None:
+    import numpy as np
+
+    backend: Any = tokenizer.backend_tokenizer
+    if (settings_of(backend.decoder) or {"type": None})["type"] != "ByteLevel":
+        return None
+    # bytes that are no printing characters of Latin-1 are written as those from 256 on, in their order
+    printing = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printing]
+    code = {chr(byte): byte for byte in printing} | {chr(256 + at): byte for at, byte in enumerate(others)}
+    vocabulary = backend.get_vocab(with_added_tokens=False)
+    added = backend.get_added_tokens_decoder()
+    made = [b""] * (max(*vocabulary.values(), *added) + 1)
+    for token, index in vocabulary.items():
+        made[index] = bytes([code[char] for char in token]) if code.keys() >= set(token) else token.encode()
+    for index, token in added.items():
+        made[index] = token.content.encode()
+    return np.array(made, dtype=object)
+
+
 def settings_of(part: Any) -> dict[str, Any] | None:
     """How a part of a tokenizer is set, as its file has it."""
     made: dict[str, Any] | None = None if part is None else json.loads(part.__getstate__())

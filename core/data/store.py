@@ -1,8 +1,8 @@
 """Examples on disk while data is prepared: written in chunks, read back one chunk at a time.
 
-Two Arrow files per data set. The first holds what is trained on (`input_ids`, `labels`, `place`) and is kept in the
-cache; the second the rest of a `CheckedExample`, for data checks and previews, and goes away with them. None is mapped
-into memory here, so that reading through a file that is larger than memory leaves nothing behind.
+Two files per data set. The first, of Arrow, holds what is trained on (`input_ids`, `labels`, `place`) and is kept in
+the cache; the second, of pickles, the rest of a `CheckedExample`, for data checks and previews, and goes away with
+them. None is mapped into memory here, so that reading through a file that is larger than memory leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
+# row, texts of its segments, a mark of each, notes, number, length, straddling, flags
+Others = tuple[dict[str, Any], list[str], bytes, tuple[str, ...], int, int, int, int]
+
 KEPT, CUT, ENDS, PRETOKENISED = 1, 2, 4, 8
 TRAINED, ANSWER = 1, 2
 OPEN_CHUNKS = 8  # decoded chunks that random access keeps at hand
@@ -39,13 +42,13 @@ class Store:
 
     def __init__(self, folder: Path, name: str, dataset: DatasetPlan) -> None:
         self.dataset = dataset
-        self.files = (folder / f"{name}.arrow", folder / f"{name}.texts.arrow")
+        self.files = (folder / f"{name}.arrow", folder / f"{name}.texts")
         self.lengths, self.tokens, self.trained = array("i"), array("i"), array("i")
         self.flags, self.digests = array("B"), array("q")
         self.starts = array("q", [0])  # number of the first example of each chunk, and one past the last
         self._offsets: tuple[list[int], list[int]] = ([], [])  # where each chunk begins in each file
         self._sinks: list[Any] = []
-        self._writers: list[Any] = []
+        self._writer: Any = None
 
     def __len__(self) -> int:
         return self.starts[-1]
@@ -62,23 +65,25 @@ class Store:
         if not examples:
             return
         self._open()
-        flags = [_flags(example) for example in examples]
-        self.lengths.extend(example.length for example in examples)
-        self.tokens.extend(len(example.input_ids) for example in examples)
-        self.trained.extend(int(np.count_nonzero(example.labels != IGNORED)) for example in examples)
-        self.flags.extend(flags)
-        self.digests.extend(hash(example.input_ids.tobytes()) for example in examples)
+        labels = np.concatenate([example.labels for example in examples])
+        ends = np.cumsum([len(example.labels) for example in examples])
+        trained = np.concatenate([[0], np.cumsum(labels != IGNORED)])[np.concatenate([[0], ends])]
+        self.lengths.extend([example.length for example in examples])
+        self.tokens.frombytes(np.diff(ends, prepend=0).astype(np.int32).tobytes())
+        self.trained.frombytes(np.diff(trained).astype(np.int32).tobytes())
+        self.flags.extend([_flags(example) for example in examples])
+        self.digests.extend([hash(example.input_ids.tobytes()) for example in examples])
         self.starts.append(self.starts[-1] + len(examples))
-        batches = (_token_batch(examples), _text_batch(examples, flags))
-        for offsets, sink, writer, batch in zip(self._offsets, self._sinks, self._writers, batches, strict=True):
+        for offsets, sink in zip(self._offsets, self._sinks, strict=True):
             offsets.append(sink.tell())
-            writer.write_batch(batch)
+        self._writer.write_batch(_token_batch(examples, labels, ends))
+        pickle.dump(list(map(_others, examples)), self._sinks[1], pickle.HIGHEST_PROTOCOL)
 
     def close(self) -> None:
         """Finish the files; a store without examples has files without rows."""
         self._open()
-        for sink, writer in zip(self._sinks, self._writers, strict=True):
-            writer.close()
+        self._writer.close()
+        for sink in self._sinks:
             sink.close()
 
     def kept(self) -> Ints:
@@ -89,29 +94,35 @@ class Store:
 
     def read(self, chunk: int) -> list[CheckedExample]:
         """The examples of a chunk, read from disk. The store has to be closed."""
-        return _examples(self._batch(0, chunk), self._batch(1, chunk), self.dataset)
+        with self.files[1].open("rb") as source:
+            source.seek(self._offsets[1][chunk])
+            others = pickle.load(source)
+        tokens = self._batch(chunk)
+        ids, labels = (_rows(tokens.column(name)) for name in ("input_ids", "labels"))
+        given = zip(tokens.column("place").to_pylist(), ids, labels, others, strict=True)
+        return [_example(self.dataset, *one) for one in given]
 
     def places(self, chunk: int) -> list[str]:
         """Where the examples of a chunk stand."""
-        found: list[str] = self._batch(0, chunk).column("place").to_pylist()
+        found: list[str] = self._batch(chunk).column("place").to_pylist()
         return found
 
-    def _batch(self, file: int, chunk: int) -> pa.RecordBatch:
+    def _batch(self, chunk: int) -> pa.RecordBatch:
         import pyarrow as pa
 
-        with pa.OSFile(str(self.files[file])) as source:
-            source.seek(self._offsets[file][chunk])
+        with pa.OSFile(str(self.files[0])) as source:
+            source.seek(self._offsets[0][chunk])
             message = pa.ipc.read_message(source)
             if message.type == "schema":
                 message = pa.ipc.read_message(source)  # the schema goes in front of the first chunk
-            return pa.ipc.read_record_batch(message, _schemas()[file])
+            return pa.ipc.read_record_batch(message, _schema())
 
     def _open(self) -> None:
         import pyarrow as pa
 
-        if not self._writers:
-            self._sinks = [pa.OSFile(str(file), "wb") for file in self.files]
-            self._writers = [pa.ipc.new_stream(*pair) for pair in zip(self._sinks, _schemas(), strict=True)]
+        if not self._sinks:
+            self._sinks = [pa.OSFile(str(self.files[0]), "wb"), self.files[1].open("wb")]
+            self._writer = pa.ipc.new_stream(self._sinks[0], _schema())
 
 
 class Stored(Sequence[CheckedExample]):
@@ -173,74 +184,41 @@ def _flags(example: CheckedExample) -> int:
     )
 
 
+def _others(example: CheckedExample) -> Others:
+    """What is kept of an example beside its tokens and its place."""
+    segments = example.example.segments
+    return (
+        dict(example.row),
+        [segment.text for segment in segments],
+        bytes([TRAINED * segment.trained + ANSWER * segment.answer for segment in segments]),
+        tuple(example.example.notes),
+        example.number,
+        example.length,
+        example.straddling,
+        _flags(example),
+    )
+
+
 @lru_cache(maxsize=1)
-def _schemas() -> tuple[pa.Schema, pa.Schema]:
+def _schema() -> pa.Schema:
     import pyarrow as pa
 
     ids = pa.list_(pa.int32())
-    tokens = [("input_ids", ids), ("labels", ids), ("place", pa.string())]
-    texts = [
-        ("row", pa.large_binary()),
-        ("text", pa.large_string()),
-        ("ends", ids),
-        ("marks", pa.list_(pa.uint8())),
-        ("notes", pa.list_(pa.string())),
-        ("number", pa.int64()),
-        ("length", pa.int32()),
-        ("straddling", pa.int32()),
-        ("flags", pa.uint8()),
-    ]
-    return pa.schema(tokens), pa.schema(texts)
+    return pa.schema([("input_ids", ids), ("labels", ids), ("place", pa.string())])
 
 
-def _token_batch(examples: Sequence[CheckedExample]) -> pa.RecordBatch:
-    import pyarrow as pa
-
-    columns = [
-        _lists([example.input_ids for example in examples]),
-        _lists([example.labels for example in examples]),
-        pa.array([example.place for example in examples], type=pa.string()),
-    ]
-    return pa.record_batch(columns, schema=_schemas()[0])
-
-
-def _lists(rows: Sequence[NDArray[np.int32]]) -> pa.Array:
+def _token_batch(examples: Sequence[CheckedExample], labels: NDArray[np.int32], ends: Ints) -> pa.RecordBatch:
+    """labels: of all examples, one after the other; ends: where those of each end."""
     import numpy as np
     import pyarrow as pa
 
-    offsets = np.zeros(len(rows) + 1, dtype=np.int32)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(rows), type=pa.int32()))
-
-
-def _text_batch(examples: Sequence[CheckedExample], flags: Sequence[int]) -> pa.RecordBatch:
-    import pyarrow as pa
-
-    segments = [example.example.segments for example in examples]
+    offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
+    ids = np.concatenate([example.input_ids for example in examples])
     columns = [
-        [pickle.dumps(dict(example.row), pickle.HIGHEST_PROTOCOL) for example in examples],
-        ["".join([segment.text for segment in given]) for given in segments],
-        [list(accumulate([len(segment.text) for segment in given])) for given in segments],
-        [[TRAINED * segment.trained + ANSWER * segment.answer for segment in given] for given in segments],
-        [list(example.example.notes) for example in examples],
-        [example.number for example in examples],
-        [example.length for example in examples],
-        [example.straddling for example in examples],
-        flags,
+        *(pa.ListArray.from_arrays(offsets, pa.array(flat, type=pa.int32())) for flat in (ids, labels)),
+        pa.array([example.place for example in examples], type=pa.string()),
     ]
-    schema = _schemas()[1]
-    arrays = [pa.array(values, type=field.type) for values, field in zip(columns, schema, strict=True)]
-    return pa.record_batch(arrays, schema=schema)
-
-
-def _examples(tokens: pa.RecordBatch, texts: pa.RecordBatch, dataset: DatasetPlan) -> list[CheckedExample]:
-    ids, labels = (_rows(tokens.column(name)) for name in ("input_ids", "labels"))
-    places = tokens.column("place").to_pylist()
-    others = zip(*(texts.column(field.name).to_pylist() for field in _schemas()[1]), strict=True)
-    return [
-        _example(dataset, *given, *values)
-        for given, values in zip(zip(places, ids, labels, strict=True), others, strict=True)
-    ]
+    return pa.record_batch(columns, schema=_schema())
 
 
 def _rows(column: pa.ListArray) -> list[NDArray[np.int32]]:
@@ -250,33 +228,21 @@ def _rows(column: pa.ListArray) -> list[NDArray[np.int32]]:
 
 
 def _example(
-    dataset: DatasetPlan,
-    place: str,
-    ids: NDArray[np.int32],
-    labels: NDArray[np.int32],
-    row: bytes,
-    text: str,
-    ends: list[int],
-    marks: list[int],
-    notes: list[str],
-    number: int,
-    length: int,
-    straddling: int,
-    flags: int,
+    dataset: DatasetPlan, place: str, ids: NDArray[np.int32], labels: NDArray[np.int32], others: Others
 ) -> CheckedExample:
+    row, texts, marks, notes, number, length, straddling, flags = others
     segments = [
-        Segment(text[start:end], bool(mark & TRAINED), bool(mark & ANSWER))
-        for start, end, mark in zip([0, *ends], ends, marks, strict=False)
+        Segment(text, bool(mark & TRAINED), bool(mark & ANSWER)) for text, mark in zip(texts, marks, strict=True)
     ]
     first, last = answer_span(segments)
     given = {"input_ids": ids.tolist(), "labels": labels.tolist()} if flags & PRETOKENISED else {}
     return CheckedExample(
         place=place,
-        row=pickle.loads(row),
-        example=Example(segments if not given else (), notes=tuple(notes), **given),
+        row=row,
+        example=Example(segments if not given else (), notes=notes, **given),
         dataset=dataset,
-        prompt=text[: ends[first - 1]] if first and first != last else "",
-        answer=text[ends[first - 1] if first else 0 : ends[last - 1]] if first != last else "",
+        prompt="".join(texts[:first]) if first != last else "",
+        answer="".join(texts[first:last]),
         input_ids=ids,
         labels=labels,
         length=length,

@@ -103,9 +103,21 @@ def encode_prompt(text: str, tokenizer: Tokenizer) -> list[int]:
 
 def encode_prompts(texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
     """Like `encode_prompt` for many, in one call of the tokenizer."""
+    return [ids.tolist() for ids in prompt_ids(texts, tokenizer)]
+
+
+def prompt_ids(texts: Sequence[str], tokenizer: Tokenizer) -> list[NDArray[np.int32]]:
+    """Like `encode_prompts`, as arrays."""
+    import numpy as np
+
     prefix = leading_ids(tokenizer)
-    encoded = [_ids(encoding) for encoding in encode_texts(texts, tokenizer)]
-    return [[*_missing_prefix(ids, prefix), *ids] for ids in encoded]
+    made = (np.asarray(getattr(one, "ids", one), dtype=np.int32) for one in encode_texts(texts, tokenizer))
+    return [
+        np.concatenate([np.array(missing, dtype=np.int32), ids])
+        if (missing := _missing_prefix(ids[: len(prefix)].tolist(), prefix))
+        else ids
+        for ids in made
+    ]
 
 
 def joined(example: Example) -> str:
@@ -131,11 +143,6 @@ def end_ids(tokenizer: Tokenizer) -> frozenset[int]:
 
 def _missing_prefix(ids: Sequence[int], prefix: list[int]) -> list[int]:
     return [] if list(ids[: len(prefix)]) == prefix else prefix
-
-
-def _ids(encoding: Any) -> list[int]:
-    ids: list[int] = encoding.tolist() if hasattr(encoding, "tolist") else getattr(encoding, "ids", encoding)
-    return ids
 
 
 def _given(example: Example) -> Arrays:

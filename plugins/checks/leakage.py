@@ -6,17 +6,18 @@ from collections.abc import Iterable, Sequence
 
 from core import CheckedExample, DataCheck, DataFacts, Finding, hookimpl
 from core.audit import Watch
+from core.audit.contents import Contents, contents_of
 from core.types import Options
 from plugins.checks.learning import watching
-from plugins.checks.repeats import SIMILARITY, Contents
+from plugins.checks.repeats import SIMILARITY
 from plugins.checks.similarity import Texts, similar
 
 
 def leakage(facts: DataFacts, options: Options) -> Watch:
     """Evaluation items and validation examples that are training examples, prompt and answer alike."""
-    contents = Contents()
 
     def findings(facts: DataFacts) -> list[Finding]:
+        contents = contents_of(facts)
         found = _leaked(facts, facts.test, contents)
         findings = []
         if found:
@@ -30,7 +31,7 @@ def leakage(facts: DataFacts, options: Options) -> Watch:
             findings.append(_finding(f"{message}, so the validation loss would flatter", found))
         return findings
 
-    return Watch(contents.see, findings)
+    return Watch(lambda part, first, examples: None, findings)
 
 
 def _leaked(facts: DataFacts, held_out: Iterable[CheckedExample], contents: Contents) -> list[tuple[str, str]]:
@@ -61,16 +62,17 @@ def _finding(message: str, found: Sequence[tuple[str, str]]) -> Finding:
 
 def near_leakage(facts: DataFacts, options: Options) -> Watch:
     """Evaluation items and validation examples whose prompt is nearly, or exactly, one that is trained on."""
-    contents, prompts = Contents(), Texts()
+    held_out = facts.held_out  # else there is nothing to compare with
+    prompts = Texts()
 
     def see(part: str, first: int, examples: Sequence[CheckedExample]) -> None:
-        contents.see(part, first, examples)
-        if part == "train":
+        if part == "train" and held_out:
             for example in examples:
                 if example.kept:
                     prompts.add(_asked(example))
 
     def findings(facts: DataFacts) -> list[Finding]:
+        contents = contents_of(facts)
         places: set[str] = set()
         found = []
         for what, examples in (("evaluation items", facts.test), ("validation examples", facts.validation)):

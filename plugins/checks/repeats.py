@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from core import CheckedExample, DataCheck, DataFacts, Finding, hookimpl
 from core.audit import Watch
+from core.audit.contents import contents_of, repeated
 from core.audit.looked import looked_up
 from core.audit.watching import Numbers
 from core.types import Options
@@ -31,60 +32,32 @@ SIMILARITY = {
 }
 
 
-class Contents:
-    """The training examples that are kept, by a hash of what they are about: 8 bytes each."""
-
-    def __init__(self) -> None:
-        self.numbers, self.hashes = Numbers(), array("q")
-
-    def see(self, part: str, first: int, examples: Sequence[CheckedExample]) -> None:
-        """The next examples."""
-        if part == "train":
-            kept = [(number, example) for number, example in enumerate(examples, first) if example.kept]
-            self.numbers.extend([number for number, _ in kept])
-            self.hashes.extend([hash(example.content) for _, example in kept])
-
-    def firsts(self) -> Ints:
-        """The indices, rising, of those that are equal to no earlier one."""
-        import numpy as np
-
-        return np.sort(np.unique(np.frombuffer(self.hashes, dtype=np.int64), return_index=True)[1])
-
-    def copies(self) -> list[int]:
-        """The numbers of those that are equal to an earlier one."""
-        import numpy as np
-
-        copies = np.ones(len(self.numbers), dtype=bool)
-        copies[self.firsts()] = False
-        return [self.numbers[index] for index in np.flatnonzero(copies).tolist()]
-
-
 def duplicates(facts: DataFacts, options: Options) -> Watch:
     """Training examples that are equal to an earlier one."""
-    contents = Contents()
 
     def findings(facts: DataFacts) -> list[Finding]:
-        copies = contents.copies()
+        contents = contents_of(facts)
+        copies = [contents.numbers[index] for index in contents.copies().tolist()]
         if not copies:
             return []
         message = f"{len(copies):,} of {counted(len(facts.train))} {'is a copy' if len(copies) == 1 else 'are copies'}"
         return [Finding(f"{message} of an earlier one", facts.places(copies), help="take the copies out")]
 
-    return Watch(contents.see, findings)
+    return Watch(lambda part, first, examples: None, findings)
 
 
 def near_duplicates(facts: DataFacts, options: Options) -> Watch:
     """Training examples that are nearly equal to an earlier one."""
-    texts, contents = Texts(), Contents()
+    texts = Texts()
 
     def see(part: str, first: int, examples: Sequence[CheckedExample]) -> None:
-        contents.see(part, first, examples)
         if part == "train":
             for example in examples:
                 if example.kept:
                     texts.add(f"{example.prompt} {example.answer}" if example.answer else example.text)
 
     def findings(facts: DataFacts) -> list[Finding]:
+        contents = contents_of(facts)
         numbers, firsts = contents.numbers, contents.firsts()
         pairs = similar(texts, float(options["similarity"]), chosen=firsts)
         if not pairs:
@@ -134,14 +107,12 @@ def _conflicts(numbers: Sequence[int], prompts: array[int], answers: array[int])
         return [], 0
     asked, given = (np.frombuffer(column, dtype=np.int64) for column in (prompts, answers))
     # most prompts stand there once: only the others are looked at any further
-    order = np.argsort(asked, kind="stable")
-    same = asked[order[1:]] == asked[order[:-1]]
-    count = len(asked) - int(np.count_nonzero(same))
-    repeated = np.sort(order[np.concatenate([[False], same]) | np.concatenate([same, [False]])])
-    if not len(repeated):
-        return [], count
-    asked, given = asked[repeated], given[repeated]
-    _, first_of, prompt_of = np.unique(asked, return_index=True, return_inverse=True)
+    several_times = repeated(asked)
+    once = len(asked) - len(several_times)
+    if not len(several_times):
+        return [], once
+    asked, given = asked[several_times], given[several_times]
+    distinct, first_of, prompt_of = np.unique(asked, return_index=True, return_inverse=True)
     # the first example of every prompt and answer
     pairs = np.unique(np.stack([first_of[prompt_of.reshape(-1)], given]), axis=1, return_index=True)[1]
     pairs.sort()
@@ -150,8 +121,8 @@ def _conflicts(numbers: Sequence[int], prompts: array[int], answers: array[int])
     chosen = np.isin(owners, several)
     groups: dict[int, list[int]] = {}
     for owner, index in zip(owners[chosen].tolist(), pairs[chosen].tolist(), strict=True):
-        groups.setdefault(owner, []).append(numbers[int(repeated[index])])
-    return [groups[owner] for owner in sorted(groups)], count
+        groups.setdefault(owner, []).append(numbers[int(several_times[index])])
+    return [groups[owner] for owner in sorted(groups)], once + len(distinct)
 
 
 @hookimpl

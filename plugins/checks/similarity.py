@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from core.audit.contents import repeated
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -25,6 +27,7 @@ COMMON_SHARE, COMMON_COUNT = 0.05, 20  # a shingle in more texts than both is bo
 PERMUTATIONS, BANDS = 128, 16
 IN_A_BUCKET = 4
 CHUNK = 1_000
+HASHED = 50  # texts whose shingles are hashed at once: their arrays stay in the processor's cache
 _FACTOR = 0x9E3779B97F4A7C15
 _OTHER = re.compile(r"\W+")
 _PLAIN = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
@@ -106,7 +109,7 @@ def similar(
     if not len(asked):
         return []
     known = asked[:0] if against is None else np.arange(len(against))
-    common = _common(texts, asked) if against is None else _common(against, known)
+    common = Members(_common(texts, asked) if against is None else _common(against, known))
     keys = Keys()
     if against is not None:
         keys.add(against, known, common)
@@ -155,10 +158,8 @@ def similar(
 
 def _again(hashes: Ints) -> set[int]:
     """The numbers of texts, not empty, that are there more than once."""
-    import numpy as np
-
-    _, group, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    return set(np.flatnonzero((counts[group.reshape(-1)] > 1) & (hashes != 0)).tolist())
+    found = repeated(hashes)
+    return set(found[hashes[found] != 0].tolist())
 
 
 class Keys:
@@ -167,13 +168,13 @@ class Keys:
     def __init__(self) -> None:
         self._files = [tempfile.TemporaryFile() for _ in range(BANDS)]  # noqa: SIM115
 
-    def add(self, texts: Texts, indices: Ints, common: Hashes) -> None:
+    def add(self, texts: Texts, indices: Ints, common: Members) -> None:
         """Append the keys of these texts; 0 for a text that has too little of its own."""
         import numpy as np
         from rensa import RMinHash
 
-        for start in range(0, len(indices), CHUNK):
-            chunk = [texts.get(index) for index in indices[start : start + CHUNK].tolist()]
+        for start in range(0, len(indices), HASHED):
+            chunk = [texts.get(index) for index in indices[start : start + HASHED].tolist()]
             flat, counts = _own_hashes(chunk, common)
             ends = np.cumsum([0, *counts]).tolist()
             matrix = RMinHash.digest_matrix_from_flat_token_hashes(flat, ends, num_perm=PERMUTATIONS, seed=1)
@@ -183,8 +184,8 @@ class Keys:
                 keys = (keys ^ digests[:, :, column]) * np.uint64(_FACTOR)
                 keys ^= keys >> np.uint64(29)
             keys[np.array(counts) < LEAST] = 0
-            for band, file in enumerate(self._files):
-                file.write(keys[:, band].tobytes())
+            for file, column_of in zip(self._files, np.ascontiguousarray(keys.T), strict=True):
+                file.write(column_of.tobytes())
 
     def meeting(self) -> dict[int, list[tuple[int, int]]]:
         """The (band, key) of each text that another text has too, by the number of the text, bands in order."""
@@ -195,37 +196,67 @@ class Keys:
             file.seek(0)
             keys = np.frombuffer(file.read(), dtype=np.uint64)
             file.close()
-            order = np.argsort(keys, kind="stable")
-            ordered = keys[order]
-            same = ordered[1:] == ordered[:-1]
-            shared = np.concatenate([[False], same]) | np.concatenate([same, [False]])
-            shared &= ordered != 0
-            for number, key in zip(order[shared].tolist(), ordered[shared].tolist(), strict=True):
+            numbers = repeated(keys)
+            numbers = numbers[keys[numbers] != 0]
+            for number, key in zip(numbers.tolist(), keys[numbers].tolist(), strict=True):
                 found.setdefault(number, []).append((band, key))
         return found
 
 
-def _own_hashes(texts: Sequence[str], common: Hashes) -> tuple[Hashes, list[int]]:
+class Members:
+    """Which of many hashes are members of a small set. values: its hashes, sorted."""
+
+    def __init__(self, values: Hashes) -> None:
+        import numpy as np
+
+        self._values = values
+        # most others are told by their lowest bits alone
+        bits = max(10, (16 * len(values)).bit_length())
+        self._mask = np.uint64((1 << bits) - 1)
+        self._may_be = np.zeros(1 << bits, dtype=bool)
+        self._may_be[values & self._mask] = True
+
+    def among(self, hashes: Hashes) -> NDArray[np.bool_]:
+        """True where the hash is a member."""
+        import numpy as np
+
+        found: NDArray[np.bool_] = self._may_be[hashes & self._mask]
+        at = np.flatnonzero(found)
+        asked = hashes[at]
+        places = np.minimum(np.searchsorted(self._values, asked), len(self._values) - 1)
+        found[at] = self._values[places] == asked if len(self._values) else False
+        return found
+
+
+def _own_hashes(texts: Sequence[str], common: Members | None) -> tuple[Hashes, list[int]]:
     """The hashes of all runs of WIDTH characters that are no boilerplate, text by text, and how many each text has."""
     import numpy as np
 
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     lengths = np.array([len(text) for text in texts])
-    text_of = np.repeat(np.arange(len(texts)), lengths)
     count = max(0, len(codes) - WIDTH + 1)
-    hashes = np.zeros(count, np.uint64)
-    for offset in range(WIDTH):
-        hashes = (hashes + codes[offset : offset + count]) * np.uint64(_FACTOR)
+    hashes = codes[:count].copy()
+    for offset in range(1, WIDTH):
+        # characters are below 2 ** 21: sums of so few of them differ wherever one of them does, as good as surely
+        hashes *= np.uint64(_FACTOR)
+        hashes += codes[offset : offset + count]
+    for factor in (_FACTOR, _FACTOR):
         hashes ^= hashes >> np.uint64(29)
-    first, last = text_of[:count], text_of[WIDTH - 1 : WIDTH - 1 + count]
-    own = first == last
-    if len(common) and count:
-        places = np.minimum(np.searchsorted(common, hashes), len(common) - 1)
-        own &= common[places] != hashes
-    return hashes[own], np.bincount(first[own], minlength=len(texts)).tolist()
+        hashes *= np.uint64(factor)
+    hashes ^= hashes >> np.uint64(32)
+    own = np.ones(count, dtype=bool)
+    ends = np.cumsum(lengths)
+    # runs that begin in the last characters of a text end in another one
+    for back in range(1, WIDTH):
+        over = ends - back
+        own[over[(over >= 0) & (over < count)]] = False
+    if common is not None:
+        own &= ~common.among(hashes)
+    told = np.concatenate([[0], np.cumsum(own)])[np.minimum(np.concatenate([[0], ends]), count)]
+    return hashes[own], np.diff(told).tolist()
 
 
-def _distinct(text: str, common: Hashes) -> Hashes:
+def _distinct(text: str, common: Members | None) -> Hashes:
     import numpy as np
 
     return np.unique(_own_hashes([text], common)[0])
@@ -235,11 +266,10 @@ def _common(texts: Texts, indices: Ints) -> Hashes:
     """The hashes of boilerplate, sorted."""
     import numpy as np
 
-    none = np.zeros(0, np.uint64)
     step = max(1, len(indices) // SAMPLE)
-    sample = [_distinct(texts.get(index), none) for index in indices[::step].tolist()]
+    sample = [_distinct(texts.get(index), None) for index in indices[::step].tolist()]
     if not sample:
-        return none
+        return np.zeros(0, np.uint64)
     values, counts = np.unique(np.concatenate(sample), return_counts=True)
     return np.asarray(values[counts > max(COMMON_COUNT, COMMON_SHARE * len(sample))])
 

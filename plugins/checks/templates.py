@@ -9,19 +9,25 @@ from core import CheckedExample, DataCheck, DataFacts, Finding, hookimpl
 from core.audit import Watch
 from core.audit.watching import TRAINED, Marks, each_once, sorting
 from core.data.chat_templates import resolve_chat_template
-from core.data.tokenise import encode_prompts, leading_ids
+from core.data.seams import token_bytes
+from core.data.tokenise import leading_ids, prompt_ids
 from core.types import Options
 from plugins.checks.learning import counted, watching
 
 Numbered = tuple[int, CheckedExample]
 
 
-def _decode(batch: Sequence[CheckedExample], skip: int, tokenizer: Any) -> list[str]:
+def _decode(batch: Sequence[CheckedExample], skip: int, tokenizer: Any) -> list[bytes]:
+    known = token_bytes(tokenizer)
+    if known is not None:
+        return [b"".join(known[example.input_ids[skip:]].tolist()) for example in batch]
     ids = [example.input_ids[skip:].tolist() for example in batch]
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        return [tokenizer.decode(row, clean_up_tokenization_spaces=False) for row in ids]
-    return list(backend.decode_batch(ids, skip_special_tokens=False))
+        texts = [tokenizer.decode(row, clean_up_tokenization_spaces=False) for row in ids]
+    else:
+        texts = backend.decode_batch(ids, skip_special_tokens=False)
+    return [text.encode() for text in texts]
 
 
 def round_trip(facts: DataFacts, options: Options) -> Watch:
@@ -67,17 +73,17 @@ def _lost(rows: Sequence[Numbered], tokenizer: Any) -> Iterator[int]:
     # ids that the tokenizer itself puts in front stand for no text
     bares = _decode(examples, len(prefix), tokenizer) if prefix else wholes
     for (number, example), whole, bare in zip(rows, wholes, bares, strict=True):
-        text = example.text
-        if text not in (whole, bare) and text.lstrip(" ") not in (whole.lstrip(" "), bare.lstrip(" ")):
+        text = example.text.encode()
+        if text not in (whole, bare) and text.lstrip(b" ") not in (whole.lstrip(b" "), bare.lstrip(b" ")):
             yield number
 
 
 def _otherwise(rows: Sequence[Numbered], tokenizer: Any) -> Iterator[int]:
     """The numbers of those whose prompt alone has other tokens than in front of the answer."""
     asked = [(number, example) for number, example in rows if example.answer and not example.straddling]
-    prompts = encode_prompts([example.prompt for _, example in asked], tokenizer)
+    prompts = prompt_ids([example.prompt for _, example in asked], tokenizer)
     for (number, example), ids in zip(asked, prompts, strict=True):
-        if example.input_ids[: len(ids)].tolist() != ids:
+        if example.input_ids[: len(ids)].tobytes() != ids.tobytes():
             yield number
 
 
@@ -112,13 +118,14 @@ def special_tokens(facts: DataFacts, options: Options) -> Watch:
     tokenizer = facts.tokenizer
     added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     names = sorted({token for token in (*tokenizer.all_special_tokens, *added) if len(token) > 2})
+    first = sorted({name[0] for name in names})  # few, and rare in texts
     seen = 0
 
     def kinds_of(example: CheckedExample) -> list[str]:
         nonlocal seen
         seen += 1
         joined = "\n".join(_strings(example.row))
-        return [name for name in names if name in joined]
+        return [name for name in names if name in joined] if any(mark in joined for mark in first) else []
 
     def say(facts: DataFacts, kinds: dict[str, Marks]) -> list[Finding]:
         places = each_once(facts, kinds)

@@ -43,6 +43,8 @@ def test_a_watch_sees_all_parts_in_order_and_numbers_them_through() -> None:
         return Watch(see, lambda facts: [Finding("seen", facts.places([0, 3, 4]))])
 
     class Placed:
+        kept = False
+
         def __init__(self, place: str) -> None:
             self.place = place
 

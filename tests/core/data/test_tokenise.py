@@ -180,3 +180,22 @@ def test_ids_alone_give_the_same_labels_as_encodings(tokenizer: Any) -> None:
         for got in (alone, encodings)
     ]
     assert made[0] == made[1]
+
+
+def test_bytes_of_tokens_are_what_the_tokenizer_decodes(tokenizer: Any) -> None:
+    from tokenizers import decoders
+
+    from core.data import seams
+
+    tokenizer.add_tokens(["<\u00e9 \u0120>"], special_tokens=True)
+    known = seams.token_bytes(tokenizer)
+    assert known is not None
+    backend = tokenizer.backend_tokenizer
+    decoded = backend.decode_batch([[index] for index in range(len(known))], skip_special_tokens=False)
+    assert [made.decode(errors="replace") for made in known] == decoded
+    assert sum(b"\x80" <= made[:1] < b"\xc0" for made in known) >= 64  # bytes that are no text by themselves
+    for text in [*TEXTS, "<\u00e9 \u0120>"]:
+        assert b"".join(known[index] for index in backend.encode(text).ids) == text.encode()
+    backend.decoder = decoders.Metaspace()
+    tokenizer.add_tokens(["<new>"], special_tokens=True)
+    assert seams.token_bytes(tokenizer) is None

@@ -110,7 +110,7 @@ def test_text_that_tokens_do_not_give_back(run: Run, tokenizer: Any, monkeypatch
     from plugins.checks import templates
 
     decode = templates._decode
-    monkeypatch.setattr(templates, "_decode", lambda *given: [text.replace("b", "?") for text in decode(*given)])
+    monkeypatch.setattr(templates, "_decode", lambda *given: [text.replace(b"b", b"?") for text in decode(*given)])
     found = run("round_trip", [row("a", "b"), row("a", "c")])
     assert found[0].message.startswith("the tokens of ")
 
