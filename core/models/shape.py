@@ -72,7 +72,7 @@ def base_shape(plan: Plan, *, quantized: Quantized, frozen: bool) -> Any:
             config,
             trust_remote_code=plan.trust_remote_code,
             dtype=dtype,
-            attn_implementation="eager" if asked == "eager" else "sdpa",
+            attn_implementation="eager" if asked == "eager" else None,  # sdpa, where the model has it
         )
     model.tie_weights()
     _resize(plan, model)

@@ -178,7 +178,10 @@ def _checkpointing(plan: Plan) -> dict[str, Any]:
     if asked in ("offload", "offload_disk"):
         if asked == "offload_disk":
             say("warning: gradient_checkpointing: offload_disk keeps activations in host memory, as offload does")
-        settings["offload"] = True
+        if torch.accelerator.is_available():
+            settings["offload"] = True
+        else:
+            say(f"gradient_checkpointing: {asked}: activations stay where they are, in host memory already")
     return {"activation_checkpointing": True, "activation_checkpointing_kwargs": settings}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from core import Plan, UserError
+from core import Plan, Recipe, UserError
 from core.console import say
 from core.data.rows import array_rows
 from core.models.parameters import SHAPE_OF
@@ -49,7 +49,14 @@ def choose_layout(plan: Plan, model: Any) -> Layout:
     Raises `UserError` if it cannot and the recipe insists; `share_prefixes: auto` falls back, and says why.
     """
     recipe = plan.recipe
-    wanted = wanted_layout(plan, model)
+    inner = unwrapped(model)
+    attention, other = inner.config._attn_implementation, with_masks(inner)
+    wanted = wanted_layout(recipe, attention)
+    if goes_by_lengths(attention) and wanted.share:
+        say(f"attention is computed with {other}: {attention!r} {SHARED}, and share_prefixes: true asks for it")
+        inner.set_attn_implementation(other)
+    elif goes_by_lengths(attention) and recipe["share_prefixes"]:
+        say(f"common prefixes are not shared: {attention!r} {SHARED} (share_prefixes: true computes with {other})")
     if not wanted.bins and not wanted.share:
         return wanted
     works, reason = _isolates(plan, model, share=wanted.share)
@@ -62,22 +69,11 @@ def choose_layout(plan: Plan, model: Any) -> Layout:
     return Layout()
 
 
-def wanted_layout(plan: Plan, model: Any, *, speak: bool = True) -> Layout:
-    """The layout that the recipe's keys ask for. Flash attention cannot share prefixes: they are left unshared, unless
-    the recipe insists; then the attention is exchanged. Which of it was done is said if `speak`."""
-    recipe, inner = plan.recipe, unwrapped(model)
-    wanted = Layout(bins=bool(recipe["sample_packing"]), share=recipe["share_prefixes"] in ("auto", True))
-    attention = inner.config._attn_implementation
-    if not wanted.share or not goes_by_lengths(attention):
-        return wanted
-    insisted, other = recipe["share_prefixes"] is True, with_masks(inner)
-    if insisted:
-        inner.set_attn_implementation(other)
-    if speak and insisted:
-        say(f"attention is computed with {other}: {attention!r} {SHARED}, and share_prefixes: true asks for it")
-    elif speak:
-        say(f"common prefixes are not shared: {attention!r} {SHARED} (share_prefixes: true computes with {other})")
-    return Layout(wanted.bins, share=insisted)
+def wanted_layout(recipe: Recipe, attention: str | None) -> Layout:
+    """The layout that the recipe's keys ask for; flash attention shares prefixes only where the recipe insists."""
+    asked = recipe["share_prefixes"]
+    share = asked is True or (asked == "auto" and not goes_by_lengths(attention))
+    return Layout(bins=bool(recipe["sample_packing"]), share=share)
 
 
 def with_masks(model: Any) -> str:

@@ -19,7 +19,7 @@ from core.packing import register_segments, supports_isolated_attention, unwrapp
 from .arguments import total_steps
 from .batches import BatchPlan, MicroBatch, UnitRows
 from .loss import Head, summed_loss
-from .packed import Layout, on_cpu, wanted_layout, with_masks
+from .packed import Layout, on_cpu, wanted_layout
 from .trainer import Source
 
 MOST_STEPS = 4000  # optimizer steps looked at for the heaviest micro batch
@@ -51,11 +51,11 @@ def sft_workload(plan: Plan, model: Any, data: Data, ranks: int) -> Workload:
 
 def planned_layout(plan: Plan, model: Any) -> Layout:
     """The layout that the run will choose, as far as the configuration tells; the model gets the attention it needs."""
-    wanted, inner = wanted_layout(plan, model, speak=False), unwrapped(model)
-    if next(model.parameters()).is_meta and inner.config._attn_implementation not in ("eager", register_segments()):
-        inner.set_attn_implementation(
-            with_masks(inner)
-        )  # shapes are walked through with an attention that knows shapes
+    inner = unwrapped(model)
+    attention = inner.config._attn_implementation
+    if plan.shape_for == "cuda":  # a shape has an attention that knows shapes, whatever the run will have
+        attention = plan.recipe["attn_implementation"] or attention
+    wanted = wanted_layout(plan.recipe, attention)
     works, _ = supports_isolated_attention(inner.config, "sdpa")
     if not works:
         return Layout()

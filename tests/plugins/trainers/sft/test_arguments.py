@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 
 from core import UserError
 from core.processes import start_processes
+from plugins.trainers.sft import arguments
 from plugins.trainers.sft.arguments import training_arguments
 from plugins.trainers.sft.batches import BatchPlan
 from tests.core.plans import make_test_plan
@@ -120,7 +121,18 @@ def test_gradient_checkpointing_is_non_reentrant(make: Any, asked: Any) -> None:
     made = make(gradient_checkpointing=asked)
     assert made.activation_checkpointing
     assert made.activation_checkpointing_kwargs["use_reentrant"] is False
-    assert made.activation_checkpointing_kwargs.get("offload", False) is (asked == "offload")
+    assert made.activation_checkpointing_kwargs.get("offload", False) is (asked == "offload" and not ON_CPU)
+
+
+@pytest.mark.parametrize(("there", "expected"), [(True, True), (False, None)])
+def test_activations_leave_an_accelerator_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, there: bool, expected: Any
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: there)
+    plan = make_test_plan(tmp_path, tmp_path, gradient_checkpointing="offload")
+    settings = arguments._checkpointing(plan)["activation_checkpointing_kwargs"]
+    assert settings.get("offload") is expected
+    assert ("in host memory already" in capsys.readouterr().out) is not there
 
 
 @pytest.mark.skipif(not ON_CPU, reason="about runs without a GPU")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -235,12 +236,19 @@ def test_who_insists_on_sharing_gets_an_attention_that_can(
     assert "and share_prefixes: true asks for it" in said
 
 
-def test_shapes_are_walked_through_with_an_attention_that_knows_shapes(tmp_path: Path) -> None:
-    for attention, share in (("flex_attention", True), ("flash_attention_2", False)):
-        model = with_attention("llama", attention).to("meta")
-        plan = make_test_plan(tmp_path, tmp_path, sample_packing=True, share_prefixes="auto")
-        assert planned_layout(plan, model) == packed.Layout(bins=True, share=share)
-        assert model.config._attn_implementation == "sdpa"
+@pytest.mark.parametrize(
+    ("attention", "shape_for", "share"),
+    [("flex_attention", "cuda", True), ("flash_attention_2", "cuda", False), ("flash_attention_2", "cpu", True)],
+)
+def test_the_planner_shares_what_the_run_will_share(
+    tmp_path: Path, tiny_model: Path, attention: str, shape_for: Any, share: bool
+) -> None:
+    """On a processor flash attention gives way to sdpa; elsewhere a shape has sdpa in place of it."""
+    plan = make_test_plan(
+        tmp_path, tiny_model, sample_packing=True, share_prefixes="auto", attn_implementation=attention
+    )
+    model = make_model("llama", "sdpa", torch.float32).to("meta")
+    assert planned_layout(replace(plan, shape_for=shape_for), model) == packed.Layout(bins=True, share=share)
 
 
 def test_flex_attention_gets_what_tells_rows_apart(
