@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,19 @@ SAMPLE_SECONDS = 0.05  # each waking costs training about 0.1 ms of processor ti
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 USUAL_MMAP, USUAL_TRIM = 32 * 2**20, 64 * 2**20
 SMALL = 2**20
+# how many products stay compiled, each for the shapes it met: by oneDNN, and by torch's layer above it
+KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+KERNELS = 128  # a step of a decoder with LoRA has some 40
+
+
+def keep_few_kernels() -> None:
+    """Let a processor keep few compiled products in bfloat16, unless the environment says how many.
+
+    Both libraries keep 1,024 of them, about 0.6 MB each, in gaps between tensors. Ragged batches ask for new ones in
+    every step: in training SmolLM2 that was 15 MB a step. Read at the first product, so call it before that.
+    """
+    for name in KERNEL_CACHES:
+        os.environ.setdefault(name, str(KERNELS))
 
 
 def give_back() -> None:
@@ -58,11 +72,13 @@ class PeakMemory:
     On CUDA: bytes of tensors allocated on the current device at their highest (`kind` is "cuda_allocated"). Otherwise
     the process's highest resident set, sampled every 50 ms (`kind` is "rss_sampled"): it includes the interpreter and
     all libraries. Where Linux has seen a new highest of the process since `start`, that is taken, and is exact.
-    `peak_bytes` may be read while it runs. CUDA keeps one peak per device: do not nest on CUDA.
+    `peak_bytes` may be read while it runs; `start_bytes` is what was used at the start. CUDA keeps one peak per device:
+    do not nest on CUDA.
     """
 
     def __init__(self) -> None:
         self.kind: Literal["cuda_allocated", "rss_sampled"] = "rss_sampled"
+        self.start_bytes = 0
         self._peak = 0
         self._before = 0  # the highest resident set of the process when it was started
         self._stopping = threading.Event()
@@ -88,9 +104,11 @@ class PeakMemory:
         if torch.cuda.is_available():
             self.kind = "cuda_allocated"
             torch.cuda.reset_peak_memory_stats()
+            self.start_bytes = torch.cuda.memory_allocated()
         else:
             self._before = _highest_resident()
             self._sample()
+            self.start_bytes = self._peak
             self._thread = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
             self._thread.start()
         return self

@@ -15,6 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from core.memory import keep_few_kernels
+
 if TYPE_CHECKING:
     from accelerate import PartialState
 
@@ -36,6 +38,7 @@ def start_processes(plan: Plan) -> None:
     threads = _choose_threads()
     # accelerate warns, and chooses by itself, where this is unset in a CPU process group
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    keep_few_kernels()
     import torch
     from accelerate import PartialState
 

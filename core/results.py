@@ -18,6 +18,7 @@ class TrainResult:
     generation: the sample scored by generation meanwhile, if any; its figures stand in the history as `eval_<metric>`.
     best: what chose the checkpoint (metric, value, step), where the best one was loaded at the end.
     earlier_seconds: what the processes lasted that a resumed run goes on from; seconds and peak_bytes cover them.
+    start_bytes: what peak_bytes began with, before there was an optimizer; 0 where that is not known.
     division: micro_batch_size and gradient_accumulation_steps where they are not the recipe's own: chosen, or halved.
     plan: what was to be expected: predicted_bytes beside measured_bytes, parts, predicted_seconds.
     streamed: of each data set that was read while training, how many rows were read and left out."""
@@ -30,6 +31,7 @@ class TrainResult:
     parameters_trained: int = 0
     parameters_total: int = 0
     peak_bytes: int = 0
+    start_bytes: int = 0
     history: Sequence[Mapping[str, Any]] = ()
     stopped: str | None = None
     generation: Mapping[str, Any] | None = None

@@ -9,8 +9,9 @@ from typing import Any
 from core.errors import UserError
 from core.planner.approaches import Approach, with_values
 from core.planner.device import SPARE, Device, this_device
-from core.planner.estimate import Estimate, estimate, micro_of, shape_of
+from core.planner.estimate import Estimate, estimate, micro_of
 from core.planner.sample import Sample, shortened_to
+from core.planner.shapes import NoShapes, as_no_shapes, shape_of
 from core.planner.sharding import Strategy, strategy_of
 from core.types import Data, Plan
 
@@ -68,16 +69,16 @@ def advice_at_one_row(plan: Plan, data: Data) -> str:
     if device.kind == "cpu":
         device = replace(device, base=0.0)  # the process is as large as its model has made it
     try:
-        with quiet():
+        with quiet(), as_no_shapes():
             shape_of(replace(plan, shape_for=device.kind))
-    except Exception as error:
-        # an adapter that reads weights while it is built: the planner cannot tell, and says why
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        return f"gradient_checkpointing: true or a smaller sequence_len take less; how much is not known ({reason})"
-    with quiet():
-        own = estimate(Approach("", plan, True), sample, device, ranks=ranks, strategy=strategy)
-        tight = replace(device, memory=min(device.memory, LESS * own.highest / (1 - SPARE)))
-        found = advise(own, plan, sample, tight, ranks, strategy)
+        with quiet():
+            own = estimate(Approach("", plan, True), sample, device, ranks=ranks, strategy=strategy)
+            tight = replace(device, memory=min(device.memory, LESS * own.highest / (1 - SPARE)))
+            found = advise(own, plan, sample, tight, ranks, strategy)
+    except NoShapes as error:
+        return (
+            f"gradient_checkpointing: true or a smaller sequence_len take less; how much is not known ({error.reason})"
+        )
     if not found:
         return "no single change takes much less; a smaller model does (`tunesmith plan RECIPE` shows what would fit)"
     return "any one of these takes less: " + "; ".join(str(advice) for advice in found)

@@ -13,6 +13,7 @@ from core.planner.approaches import Approach
 from core.planner.device import Device
 from core.planner.optimizer import state_bytes, step_bytes
 from core.planner.sample import Sample
+from core.planner.shapes import by_shapes, shape_of
 from core.planner.sharding import Held, Strategy
 from core.planner.step import StepMemory, Walk, step_memory
 from core.planner.work import Operations, operations
@@ -97,14 +98,6 @@ def estimate(
         amount,
         (*approach.notes, *load.notes),
     )
-
-
-def shape_of(plan: Plan) -> Any:
-    """The model that `plan` trains, on the meta device."""
-    import torch
-
-    with torch.device("meta"):
-        return plan.adapter.build(plan)
 
 
 def micro_of(plan: Plan) -> int:
@@ -218,7 +211,8 @@ def _heaviest(plan: Plan, model: Any, load: Workload, device: Device) -> StepMem
     away = device.kind == "cuda" and str(checkpointing).startswith("offload")  # a CPU keeps them where they are
     walk = Walk(autocast, load.accumulation > 1 or load.parts > 1, away)
     batch = max(load.batches, key=lambda one: one["input_ids"].numel())
-    return step_memory(model, batch, load.loss, walk)
+    with by_shapes():
+        return step_memory(model, batch, load.loss, walk)
 
 
 def _peak(

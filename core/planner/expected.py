@@ -25,7 +25,8 @@ def refuse_impossible(plan: Plan) -> None:
     from core.models.loading import quiet
     from core.models.placement import sharded
     from core.planner.device import this_device
-    from core.planner.estimate import held_of, shape_of
+    from core.planner.estimate import held_of
+    from core.planner.shapes import NoShapes, as_no_shapes, shape_of
     from core.planner.table import size
 
     if sharded() or plan.recipe["deepspeed"] or plan.recipe["fsdp"] or plan.recipe["fsdp_config"]:
@@ -33,13 +34,10 @@ def refuse_impossible(plan: Plan) -> None:
     device = this_device()
     laid = replace(plan, shape_for=device.kind)
     try:
-        with quiet():
+        with quiet(), as_no_shapes():
             model = shape_of(laid)
-    except UserError:
-        raise
-    except Exception as error:
-        # an adapter that reads weights while it is built, or model code that needs them: the load itself will tell
-        reason = str(error).partition("\n")[0] or type(error).__name__
+    except NoShapes as error:
+        reason = error.reason
         say(f"note: whether the model has room is not known before it is loaded: it has no shapes alone ({reason})")
         return
     held = held_of(laid, model)
@@ -63,23 +61,36 @@ def refuse_impossible(plan: Plan) -> None:
 def with_expectation(plan: Plan, data: Data, before: float, trained: TrainResult) -> TrainResult:
     """`trained` with what was to be expected of it, worked out from shapes; says predicted beside measured memory.
 
-    before: bytes of the process before it had a model. What cannot be laid out is said to be so.
+    before: bytes of the process before it had a model. What cannot be laid out is said to be so; a mistake in the
+    planner, too, with its traceback, for the training is done and worth more than what could have been said of it.
     """
-    from core.console import say
-    from core.planner.table import summary
+    import traceback
 
+    from core.console import say, say_error
+    from core.planner.table import size, summary
+
+    measured = f"peak memory: {size(trained.peak_bytes)} measured"
     try:
         values = expectation(plan, data, before, trained)
+    except UserError as error:
+        say(f"{measured}; it could not be predicted: {error.message}")
+        return trained
     except Exception as error:
-        # the training is done, and worth more than what could have been said of it
-        say(f"peak memory: {trained.peak_bytes / 2**20:,.0f} MiB measured; it could not be predicted ({error})")
+        say_error(traceback.format_exc().rstrip())
+        say(
+            f"{measured}; predicting it failed ({type(error).__name__}: {error}). Nothing of the training is lost. "
+            "It is a mistake in tunesmith or in a plugin: please report it with the traceback above and recipe.lock.yml"
+        )
         return trained
     say(summary(values))
     return replace(trained, plan=values)
 
 
 def expectation(plan: Plan, data: Data, before: float, trained: TrainResult) -> Mapping[str, Any]:
-    """The `plan` of run.json: bytes predicted and measured, by part, and seconds."""
+    """The `plan` of run.json: bytes predicted and measured, by part, and seconds.
+
+    The process counts on a CPU with what it was when training began: data, libraries, and what scoring left of it.
+    """
     from core.models.loading import quiet
     from core.planner.approaches import Approach, with_values
     from core.planner.device import this_device
@@ -91,7 +102,7 @@ def expectation(plan: Plan, data: Data, before: float, trained: TrainResult) -> 
 
     device = this_device()
     if device.kind == "cpu":
-        device = replace(device, base=before)
+        device = replace(device, base=_without_weights(trained) or before)
     if trained.division:
         plan = with_values(plan, trained.division)
     ranks = world_size()
@@ -114,3 +125,11 @@ def expectation(plan: Plan, data: Data, before: float, trained: TrainResult) -> 
         "micro_batch_size": made.micro_batch_size,
         "gradient_accumulation_steps": made.accumulation,
     }
+
+
+def _without_weights(trained: TrainResult) -> float:
+    """Bytes of the process when training began, but for its weights; 0 where the trainer did not tell."""
+    if not trained.start_bytes:
+        return 0.0
+    weights = sum(parameter.untyped_storage().nbytes() for parameter in trained.model.parameters())
+    return float(max(0, trained.start_bytes - weights))

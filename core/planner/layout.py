@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from core.errors import RecipeError, UserError
@@ -62,7 +62,7 @@ def lay_out(
     from core.planner.device import gpu_of, this_device
     from core.planner.estimate import estimate
     from core.planner.sample import sample_of
-    from core.planner.sharding import STRATEGIES, strategy_of
+    from core.planner.sharding import STRATEGIES, left_out, strategy_of
     from core.planner.work import pace
 
     chosen = next((known for known in STRATEGIES if known == strategy), strategy_of(plan.recipe))
@@ -71,6 +71,15 @@ def lay_out(
 
     device = gpu_of(gpu_memory) if gpu_memory else this_device()
     estimates, notes = [], [sample.note]
+    speed = pace(device, teraflops=teraflops, price=price)
+    if device.kind == "cpu" and ranks > 1:
+        device = replace(device, memory=device.memory / ranks)
+        if teraflops is None:
+            speed = replace(speed, rate=speed.rate / ranks)
+        notes.append(f"{ranks} processes share this machine's memory and cores")
+    if strategy and ranks == 1:
+        notes.append(f"one device shares the model with no other: --strategy {strategy} has no effect")
+    notes += left_out(plan.recipe) if ranks > 1 else []
     with quiet():
         for approach in approaches(plan):
             try:
@@ -82,4 +91,4 @@ def lay_out(
                 notes.append(f"{approach.name} cannot be planned: {told}")
         own = estimates[0]
         advice = [] if own.fits else advise(own, plan, sample, device, ranks, chosen)
-    return Layout(estimates, device, ranks, chosen, pace(device, teraflops=teraflops, price=price), advice, notes)
+    return Layout(estimates, device, ranks, chosen, speed, advice, notes)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
+
+from core.check.paths import resolve_input_path
 
 Strategy = Literal["ddp", "fsdp", "zero3"]
 STRATEGIES: tuple[Strategy, ...] = ("ddp", "fsdp", "zero3")
@@ -45,10 +49,34 @@ class Held:
 
 
 def strategy_of(recipe: Any) -> Strategy:
-    """The strategy that the recipe's keys name."""
+    """The strategy that the recipe's keys name. DeepSpeed's other stages are planned for as DDP."""
     if recipe["deepspeed"]:
-        stage = 3
-        if isinstance(recipe["deepspeed"], Mapping):
-            stage = (recipe["deepspeed"].get("zero_optimization") or {}).get("stage", 3)
-        return "zero3" if stage == 3 else "ddp"
+        return "zero3" if _zero(recipe).get("stage") == 3 else "ddp"
     return "fsdp" if recipe["fsdp"] or recipe["fsdp_config"] else "ddp"
+
+
+def left_out(recipe: Any) -> list[str]:
+    """What the recipe says of sharing that takes memory off a device, and that is not reckoned with."""
+    notes = []
+    zero = _zero(recipe)
+    if (stage := zero.get("stage")) in (1, 2):
+        notes.append(f"DeepSpeed's stage {stage} is planned for as DDP: what it shares is not taken off")
+    moved = [f"zero_optimization.{name}" for name in ("offload_optimizer", "offload_param") if zero.get(name)]
+    if (recipe["fsdp_config"] or {}).get("offload_params"):
+        moved.append("offload_params")
+    if moved:
+        notes.append(f"{' and '.join(moved)}: what is kept in host memory is planned for as if on the device")
+    return notes
+
+
+def _zero(recipe: Any) -> Mapping[str, Any]:
+    """The `zero_optimization` of the recipe's DeepSpeed configuration; empty where there is none that can be read."""
+    given = recipe["deepspeed"]
+    if isinstance(given, str):
+        try:
+            path = resolve_input_path(given, recipe.folder_of(("deepspeed",)))
+            given = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}  # the run refuses it, and says why
+    found = given.get("zero_optimization") if isinstance(given, Mapping) else None
+    return found if isinstance(found, Mapping) else {}

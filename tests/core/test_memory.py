@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 import threading
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from core import memory as memory_module
-from core.memory import PeakMemory
+from core.memory import KERNEL_CACHES, KERNELS, PeakMemory, keep_few_kernels
 
 SIZE = 64 * 2**20
 
@@ -50,3 +51,20 @@ def test_it_samples_by_itself() -> None:
     assert peak > start + SIZE // 2
     assert peak == memory.peak_bytes
     assert not any(thread.name == "peak-memory" for thread in threading.enumerate())
+
+
+def test_it_tells_what_it_began_with() -> None:
+    block = bytearray(b"x" * SIZE)
+    with PeakMemory() as memory:
+        more = bytearray(b"x" * SIZE)
+    assert len(block) == len(more)
+    assert memory.start_bytes > SIZE
+    assert memory.peak_bytes >= memory.start_bytes
+
+
+def test_few_compiled_products_are_kept_unless_the_environment_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = KERNEL_CACHES
+    environment = {first: "7"}
+    monkeypatch.setattr(os, "environ", environment)
+    keep_few_kernels()
+    assert environment == {first: "7", second: str(KERNELS)}

@@ -65,6 +65,7 @@ def test_a_shipped_recipe_runs_with_a_tiny_model_in_its_place(
         assert {"accuracy", "latency"} <= set(column)
         assert all(metric["value"] is not None for metric in column.values())
     assert values["train"]["steps"] == len(values["train"]["losses"]) == 2
+    assert values["plan"]["predicted_bytes"] > 0  # a mistake in the planner does not end a run
     trained, total = values["parameters"]["trained"], values["parameters"]["total"]
     assert (trained == total) if name == "llama-full" else (0 < trained < total)
     quantisation = {column["quantisation"] for column in values["columns"].values()}

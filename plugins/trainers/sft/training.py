@@ -246,6 +246,7 @@ def _run(
         parameters_trained=counts[0],
         parameters_total=counts[1],
         peak_bytes=max(gather_objects([max(peak, trainer.progress.peak_bytes)])),
+        start_bytes=memory.start_bytes,
         earlier_seconds=trainer.progress.earlier_seconds,
         history=tuple(metrics.history),
         stopped=steps.stopped,

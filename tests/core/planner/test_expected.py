@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from core import Adapter, RecipeError, UserError
-from core.planner import device, estimate, refuse_impossible
+from core.planner import device, estimate, lay_out, refuse_impossible, with_expectation
 from core.planner.advice import advice_at_one_row
 from core.planner.device import Device
+from core.planner.expected import expectation
 from core.planner.sample import sample_of
 from core.planner.table import summary
+from core.results import TrainResult
 from core.types import Plan
 
 Make = Callable[..., Plan]
@@ -70,3 +73,44 @@ def test_where_one_row_finds_no_room_the_planner_says_what_takes_less(make: Make
 def test_the_summary_says_how_far_off() -> None:
     values: dict[str, Any] = {"predicted_bytes": 2200 * 2**20, "measured_bytes": 2000 * 2**20}
     assert summary(values) == "peak memory: 2,000 MiB measured, 2,200 MiB predicted (+10 %)"
+
+
+def test_a_model_that_reads_values_is_told_of_at_the_end(
+    make: Make, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build(plan: Plan) -> Any:
+        raise NotImplementedError("Cannot copy out of meta tensor; no data!\nmore of it")
+
+    plan = replace(make(tiny_model), adapter=Adapter("reading", build))
+    trained = TrainResult(None, (1.0,), peak_bytes=20 * 2**30)  # type: ignore[arg-type]
+    assert with_expectation(plan, sample_of(plan).data, 1.0, trained) is trained
+    said = capsys.readouterr()
+    assert said.out.startswith("peak memory: 20.0 GiB measured; it could not be predicted: ")
+    assert said.out.endswith("(Cannot copy out of meta tensor; no data!)\n")
+    assert said.err == ""
+    with pytest.raises(UserError, match="cannot be laid out from shapes alone"):
+        lay_out(plan)
+
+
+def test_a_mistake_of_ours_does_not_end_a_run_but_shows(
+    make: Make, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(estimate, "held_of", lambda plan, model: 1 / 0)
+    plan = make(tiny_model)
+    trained = TrainResult(None, (1.0,), peak_bytes=20 * 2**30)  # type: ignore[arg-type]
+    assert with_expectation(plan, sample_of(plan).data, 1.0, trained) is trained
+    said = capsys.readouterr()
+    assert "predicting it failed (ZeroDivisionError: division by zero). Nothing of the training is lost" in said.out
+    assert "please report it with the traceback above" in said.out
+    assert said.err.startswith("Traceback")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is counted by what PyTorch allocated on it")
+def test_the_process_counts_with_what_it_was_when_training_began(make: Make, tiny_model: Path) -> None:
+    plan = make(tiny_model)
+    data = sample_of(plan).data
+    model = torch.nn.Linear(1024, 1024)
+    weights = 4 * (1024 * 1024 + 1024)
+    told = TrainResult(model, (1.0,), peak_bytes=2**30, start_bytes=2**29 + weights)
+    assert expectation(plan, data, 7.0, told)["parts"]["process"] == 2**29
+    assert expectation(plan, data, 7.0, replace(told, start_bytes=0))["parts"]["process"] == 7
