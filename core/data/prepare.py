@@ -173,7 +173,8 @@ def _build(plan: Plan, tokenizer: Tokenizer, inputs: Mapping[str, Any] | None, f
     """Prepare the data of `plan` into `folder`; returns what is kept beside the files, JSON-ready."""
     recipe = plan.recipe
     with tempfile.TemporaryDirectory(prefix=".texts-", dir=folder) as texts:
-        checks = Audit(plan.checks, tokenizer, limits_of(plan).sequence_len)
+        held_out = bool(plan.validation or plan.evaluation.datasets)
+        checks = Audit(plan.checks, tokenizer, limits_of(plan).sequence_len, held_out=held_out)
         gathered = gather(plan, tokenizer, Path(texts), checks.see)
         refuse_nothing(gathered)
         report = checks.report(gathered.facts(tokenizer))
