@@ -19,6 +19,29 @@ KEPT = (
     ("apollo", 0.25),
 )
 
+# by the beginning of a name: those that move each parameter by itself, so that it can be handed to them alone
+INDEPENDENT = (
+    "adamw_torch",
+    "adamw_bnb",
+    "adamw_8bit",
+    "paged_",
+    "lion",
+    "ademamix",
+    "adafactor",
+    "rmsprop",
+    "sgd",
+    "muon",
+)
+OTHERWISE = ("adamw_torch_4bit", "adamw_torch_8bit", "adamw_torch_xla", "adamw_torch_npu")  # states or steps of others
+
+
+def rounds_stochastically(optimizer: str) -> bool:
+    """Whether weights that train in bfloat16 under `optimizer` are updated in float32 and rounded by chance.
+
+    The trainer hands such weights to it one by one, as float32; so the states that it keeps of them are float32, too.
+    """
+    return optimizer.startswith(INDEPENDENT) and optimizer not in OTHERWISE
+
 
 def state_bytes(optimizer: str, trained: int, width: int, *, momentum: bool = False) -> float:
     """Bytes that `optimizer` holds for `trained` numbers of `width` bytes each."""
