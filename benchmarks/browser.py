@@ -1,4 +1,4 @@
-"""A headless Chromium driven as a person would: real wheel, keys and pointer, by its DevTools protocol."""
+"""A headless Chromium driven as a person would: real wheel and keys, by its DevTools protocol over a pair of pipes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 import base64
 import itertools
 import json
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,8 +19,15 @@ from typing import Any
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--remote-debugging-port=0", "--remote-allow-origins=*"),
+    *("--disable-component-update", "--disable-sync", "--remote-debugging-pipe"),
 )
+# the browser listens on descriptor 3 and speaks on 4
+START = """import os, sys
+from fcntl import F_DUPFD, fcntl
+for wanted, given in enumerate([fcntl(int(number), F_DUPFD, 10) for number in sys.argv[1:3]], start=3):
+    os.dup2(given, wanted)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 PATIENCE = 240.0  # seconds for anything that has to come
 KEYS = {
     "Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "PageUp": 33, "PageDown": 34, "End": 35, "Home": 36,
@@ -29,31 +38,40 @@ KEYS = {
 class Page:
     """An open page. complaints: what it wrote to the console as warning or error, and exceptions."""
 
-    def __init__(self, socket: Any) -> None:
+    def __init__(self, said: asyncio.StreamReader, asked: Any) -> None:
         self.complaints: list[str] = []
-        self._socket = socket
+        self.session: dict[str, str] = {}
+        self._asked = asked
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._loaded = asyncio.Event()
-        self._reader = asyncio.create_task(self._read())
+        self._reader = asyncio.create_task(self._read(said))
 
-    async def _read(self) -> None:
-        async for message in self._socket:
-            said = json.loads(message.data)
-            if "id" in said:
-                self._answers.pop(said["id"]).set_result(said)
-            elif said["method"] == "Page.loadEventFired":
-                self._loaded.set()
-            elif said["method"] == "Runtime.exceptionThrown":
-                self.complaints.append(json.dumps(said["params"]["exceptionDetails"]))
-            elif said["method"] in ("Log.entryAdded", "Runtime.consoleAPICalled"):
-                self.complaints.append(json.dumps(said["params"]))
+    async def _read(self, stream: asyncio.StreamReader) -> None:
+        buffer = b""
+        while part := await stream.read(2**16):
+            *messages, buffer = (buffer + part).split(b"\0")
+            for message in messages:
+                self._take(json.loads(message))
+        for answer in self._answers.values():
+            answer.set_exception(RuntimeError("the browser has ended"))
+
+    def _take(self, said: Mapping[str, Any]) -> None:
+        if "id" in said:
+            self._answers.pop(said["id"]).set_result(said)
+        elif said["method"] == "Page.loadEventFired":
+            self._loaded.set()
+        elif said["method"] == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(said["params"]["exceptionDetails"]))
+        elif said["method"] in ("Log.entryAdded", "Runtime.consoleAPICalled"):
+            self.complaints.append(json.dumps(said["params"]))
 
     async def ask(self, method: str, **parameters: Any) -> Any:
         """The result of a command of the protocol."""
         number = next(self._numbers)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
-        await self._socket.send_str(json.dumps({"id": number, "method": method, "params": parameters}))
+        message = {"id": number, "method": method, "params": parameters, **self.session}
+        self._asked.write(json.dumps(message).encode() + b"\0")
         said = await asyncio.wait_for(answer, PATIENCE)
         if "error" in said:
             raise RuntimeError(f"{method}: {said['error']['message']}")
@@ -113,34 +131,35 @@ class Page:
 @asynccontextmanager
 async def opened(path: Path, *, flags: Sequence[str] = (), **size: Any) -> AsyncIterator[Page]:
     """The file at `path` in a browser of its own."""
-    import aiohttp
-
+    loop = asyncio.get_running_loop()
     with tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as profile:
-        command = [str(BROWSER), *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        theirs_in, ours_out = os.pipe()
+        ours_in, theirs_out = os.pipe()
+        start = [sys.executable, "-c", START, str(theirs_in), str(theirs_out)]
+        command = [*start, str(BROWSER), *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"]
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=(theirs_in, theirs_out)
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        said = asyncio.StreamReader()
+        listening, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(said), os.fdopen(ours_in, "rb")
+        )
+        asked, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(ours_out, "wb"))
         try:
-            port = await _port(Path(profile) / "DevToolsActivePort", process)
-            async with aiohttp.ClientSession() as session:
-                async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
-                    targets: list[Mapping[str, Any]] = await answer.json(content_type=None)
-                address = next(one["webSocketDebuggerUrl"] for one in targets if one["type"] == "page")
-                async with session.ws_connect(address, max_msg_size=0) as socket:
-                    page = Page(socket)
-                    for domain in ("Page", "Runtime", "Log"):
-                        await page.ask(f"{domain}.enable")
-                    await page.size(**{"width": 1200, "height": 900, **size})
-                    await page.open(path)
-                    yield page
+            page = Page(said, asked)
+            targets = (await page.ask("Target.getTargets"))["targetInfos"]
+            target = next(one["targetId"] for one in targets if one["type"] == "page")
+            attached = await page.ask("Target.attachToTarget", targetId=target, flatten=True)
+            page.session = {"sessionId": attached["sessionId"]}
+            for domain in ("Page", "Runtime", "Log"):
+                await page.ask(f"{domain}.enable")
+            await page.size(**{"width": 1200, "height": 900, **size})
+            await page.open(path)
+            yield page
         finally:
+            asked.close()
+            listening.close()
             process.terminate()
-            process.wait()
-
-
-async def _port(file: Path, process: subprocess.Popen[bytes]) -> int:
-    for _ in range(int(PATIENCE / 0.05)):
-        if file.is_file() and (lines := file.read_text().splitlines()):
-            return int(lines[0])
-        if process.poll() is not None:
-            raise RuntimeError(f"the browser ended with {process.returncode}")
-        await asyncio.sleep(0.05)
-    raise TimeoutError("the browser did not start")
+            await asyncio.to_thread(process.wait)
