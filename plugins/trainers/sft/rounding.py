@@ -36,20 +36,21 @@ class StochasticRounding(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One step of `inner`."""
         loss = None if closure is None else closure()
-        low = list(self._low())
-        gradients = [parameter.grad for parameter in low]
+        gradients = [(p, p.grad) for group in self.param_groups for p in group["params"] if p.grad is not None]
         generators: dict[torch.device, torch.Generator] = {}
+        low = [(parameter, gradient) for parameter, gradient in gradients if parameter.dtype == torch.bfloat16]
         try:
-            for parameter in low:
+            for parameter, _ in low:
                 parameter.grad = None
             self.inner.step()  # the others
-            for parameter, gradient in zip(low, gradients, strict=True):
-                if gradient is not None:
-                    draw = generators.get(parameter.device) or self._generator(parameter.device)
-                    generators[parameter.device] = draw
-                    self._move(parameter, gradient, draw)
+            for parameter, _ in gradients:
+                parameter.grad = None
+            for parameter, gradient in low:
+                if parameter.device not in generators:
+                    generators[parameter.device] = self._generator(parameter.device)
+                self._move(parameter, gradient, generators[parameter.device])
         finally:
-            for parameter, gradient in zip(low, gradients, strict=True):
+            for parameter, gradient in gradients:
                 parameter.grad = gradient
         return loss
 
