@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core.audit.facts import CheckedExample
 from core.data.collected import Collected
 from core.data.files import SourceRow
-from core.data.items import answer_span, item_of
+from core.data.items import answer_span, item_of, prompt_end
 from core.data.render import BadRows, render_rows
 from core.data.store import CUT, ENDS, KEPT, Store
 from core.data.tokenise import IGNORED, Arrays, Tokenized, encode_texts, end_ids, label_examples, texts_of
@@ -162,7 +162,9 @@ def checked(
         row=row.values,
         example=example,
         dataset=dataset,
-        prompt="".join(segment.text for segment in example.segments[:start]) if start != end else "",
+        prompt="".join(segment.text for segment in example.segments[: prompt_end(example.segments, start)])
+        if start != end
+        else "",
         answer="".join(segment.text for segment in example.segments[start:end]),
         input_ids=ids,
         labels=labels,

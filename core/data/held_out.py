@@ -10,7 +10,7 @@ from core.audit import Finding, refuse_errors
 from core.audit.report import AuditEntry, AuditReport, some_places
 from core.console import say
 from core.data.collect import read_items
-from core.data.items import answer_span
+from core.data.items import answer_span, prompt_end
 from core.data.prepare import LEAKAGE, limits_of
 from core.data.render import BadRows, render_rows
 from core.data.sources import shown
@@ -59,7 +59,7 @@ def refuse_trained_on(plan: Plan, items: Sequence[Item], tokenizer: Tokenizer) -
                 start, end = answer_span(example.segments)
                 prompt, answer = (
                     "".join(segment.text for segment in part)
-                    for part in (example.segments[:start], example.segments[start:end])
+                    for part in (example.segments[: prompt_end(example.segments, start)], example.segments[start:end])
                 )
                 if answer and (held_out := places.get((prompt, answer))):
                     found.setdefault(held_out, row.place)

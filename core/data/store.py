@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from core.audit.facts import CheckedExample
-from core.data.items import answer_span
+from core.data.items import answer_span, prompt_end
 from core.data.tokenise import IGNORED
 from core.types import DatasetPlan, Example, Segment
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Others = tuple[dict[str, Any], list[str], bytes, tuple[str, ...], int, int, int, int]
 
 KEPT, CUT, ENDS, PRETOKENISED = 1, 2, 4, 8
-TRAINED, ANSWER = 1, 2
+TRAINED, ANSWER, THOUGHT = 1, 2, 4
 OPEN_CHUNKS = 8  # decoded chunks that random access keeps at hand
 
 
@@ -190,7 +190,7 @@ def _others(example: CheckedExample) -> Others:
     return (
         dict(example.row),
         [segment.text for segment in segments],
-        bytes([TRAINED * segment.trained + ANSWER * segment.answer for segment in segments]),
+        bytes([TRAINED * one.trained + ANSWER * one.answer + THOUGHT * one.thought for one in segments]),
         tuple(example.example.notes),
         example.number,
         example.length,
@@ -232,7 +232,8 @@ def _example(
 ) -> CheckedExample:
     row, texts, marks, notes, number, length, straddling, flags = others
     segments = [
-        Segment(text, bool(mark & TRAINED), bool(mark & ANSWER)) for text, mark in zip(texts, marks, strict=True)
+        Segment(text, bool(mark & TRAINED), bool(mark & ANSWER), bool(mark & THOUGHT))
+        for text, mark in zip(texts, marks, strict=True)
     ]
     first, last = answer_span(segments)
     given = {"input_ids": ids.tolist(), "labels": labels.tolist()} if flags & PRETOKENISED else {}
@@ -241,7 +242,7 @@ def _example(
         row=row,
         example=Example(segments if not given else (), notes=notes, **given),
         dataset=dataset,
-        prompt="".join(texts[:first]) if first != last else "",
+        prompt="".join(texts[: prompt_end(segments, first)]) if first != last else "",
         answer="".join(texts[first:last]),
         input_ids=ids,
         labels=labels,

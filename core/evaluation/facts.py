@@ -29,6 +29,8 @@ def settled_by(plan: Plan, items: Sequence[Item]) -> Callable[[int, str], bool] 
     reading = [metric for metric in plan.evaluation.metrics if not metric.evaluator.needs]
     if not plan.evaluation.stop_settled or not reading or any(metric.evaluator.settled is None for metric in reading):
         return None
+    if any(item.thinking_ends for item in items):
+        return None  # what a model thinks settles nothing
 
     def settled(position: int, text: str) -> bool:
         item = items[position]

@@ -148,6 +148,9 @@ def _score(
     slices: Slices,
     begun: list[dict[str, float]],
 ) -> MetricResult:
+    mark = next((item.thinking_ends for item in items if item.thinking_ends), "")
+    if mark:  # a model that has learnt to think does so where the row does not, too
+        items = [replace(item, thinking_ends=item.thinking_ends or mark) for item in items]
     for answer, item in zip(generations, items, strict=True):
         begun.append(_score_item(metric, answer, item))
     present = [scores for scores in begun if scores]
@@ -186,7 +189,7 @@ def _with_facts(items: Sequence[Item], facts: Facts, metric: MetricPlan) -> list
 
 def _score_item(metric: MetricPlan, answer: Generation, item: Item) -> dict[str, float]:
     try:
-        scores = metric.evaluator.score(answer.text, item, metric.options)
+        scores = metric.evaluator.score(said(answer.text, item), item, metric.options)
     except Exception as error:
         field = getattr(error, "field", None)
         if isinstance(error, KeyError) and error.args and error.args[0] not in item.row:
@@ -204,11 +207,19 @@ def _score_item(metric: MetricPlan, answer: Generation, item: Item) -> dict[str,
     return {str(name): float(value) for name, value in scores.items()}
 
 
+def said(text: str, item: Item) -> str:
+    """What a model answered, without what it thought before; all of its text where it did not come to an end of it."""
+    if not item.thinking_ends or item.thinking_ends not in text:
+        return text
+    return text.rpartition(item.thinking_ends)[2].lstrip()
+
+
 def _details(metric: MetricPlan, generations: Sequence[Generation], items: Sequence[Item]) -> dict[str, Any]:
     if metric.evaluator.details is None:
         return {}
     try:
-        return dict(metric.evaluator.details([answer.text for answer in generations], items, metric.options))
+        texts = [said(answer.text, item) for answer, item in zip(generations, items, strict=True)]
+        return dict(metric.evaluator.details(texts, items, metric.options))
     except Exception as error:
         raise UserError(
             f"{_called(metric)} cannot give the details of {len(items)} answers: {type(error).__name__}: {error}",

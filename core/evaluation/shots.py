@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from core.data.items import answer_span
+from core.data.items import answer_span, prompt_end
 from core.data.rows import one_of_each_place
 from core.errors import RowError, UserError
 from core.types import Conversation, Data, DatasetPlan, Example, Item, Plan, Row
@@ -73,7 +73,8 @@ def split_example(example: Example) -> tuple[str, str | None]:
     """(text before the last answer, the last answer), as a test item would have them; no answer is None."""
     start, end = answer_span(example.segments)
     texts = [segment.text for segment in example.segments]
-    return ("", None) if start == end else ("".join(texts[:start]), "".join(texts[start:end]))
+    asked = prompt_end(example.segments, start)
+    return ("", None) if start == end else ("".join(texts[:asked]), "".join(texts[start:end]))
 
 
 def as_conversation(dataset: DatasetPlan, row: Row, prompt: str) -> Conversation:

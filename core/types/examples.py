@@ -30,12 +30,15 @@ class Segment:
     """A piece of an example's text.
 
     `trained` marks text whose tokens carry loss; `answer` marks what evaluation takes as the reference. The end-of-turn
-    mark is usually a segment of its own: trained (the model must learn to stop) but not part of the answer.
+    mark is usually a segment of its own: trained (the model must learn to stop) but not part of the answer. `thought`
+    marks what a model writes before its answer: it is no part of the prompt. The last of such segments is the mark that
+    ends the thinking.
     """
 
     text: str
     trained: bool = False
     answer: bool = False
+    thought: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Item:
     prompt: the exact text given to the model. references: acceptable answers, the first is the one shown.
     place: `file:line` of the row. facts: numbers core measured for this item in the column being scored, for evaluators
     that ask for them through `needs` ("latency": `seconds`, `tokens`, `first_token`; "likelihood": `nll` in nats and
-    `tokens`; "choices": see `Evaluator`).
+    `tokens`; "choices": see `Evaluator`). thinking_ends: the mark behind which the answer stands, of a model that is
+    trained to think first; metrics see what comes after it.
     """
 
     index: int
@@ -67,6 +71,7 @@ class Item:
     references: tuple[str, ...]
     place: str
     facts: Mapping[str, float] = field(default_factory=dict)
+    thinking_ends: str = ""
 
 
 @dataclass(frozen=True)

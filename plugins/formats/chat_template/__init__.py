@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from core import Conversation, DatasetFormat, Example, RowError, Segment, UserError, hookimpl, load_fragment
 from core.data.chat_templates import resolve_chat_template
-from plugins.formats.chat_template.messages import Spoken, read_messages, role_names
+from plugins.formats.chat_template.messages import Spoken, read_messages, role_names, thoughts_of
 from plugins.formats.chat_template.tools import CALLS, read_tools
 from plugins.formats.chat_template.training import UNSAID, parts_of
 from plugins.formats.chat_template.turns import Turn, find_turns
@@ -96,7 +96,8 @@ def _segments(
             # a space or line break in front of the answer is one token with its first word in most vocabularies
             lead, content = "", lead + content
         yield Segment(turn.header, trained=whole)
-        yield Segment(lead, trained=free or train)
+        for text, thought in thoughts_of(one.message, lead):
+            yield Segment(text, trained=free or train, thought=thought)
         if one.training.ranges and train:
             if one.message.get(CALLS):
                 raise RowError(f"message {index + 1} calls tools: ranges of its characters cannot be told")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -117,6 +117,18 @@ def _with_thinking(message: Message, given: Mapping[str, Any], options: Mapping[
                 return {**message, key: inside.strip(), "content": after.lstrip()}
     rest_of = {name: value for name, value in message.items() if name != field or field == key}
     return {**rest_of, key: thinking} if thinking else rest_of
+
+
+def thoughts_of(message: Message, lead: str) -> Iterator[tuple[str, bool]]:
+    """What the template writes before a content, in pieces of (text, the row's own thinking): up to the end of the
+    thinking, and the mark that ends it. Text that is the same for every row is no thinking."""
+    for name, value in message.items():
+        thinking = value.strip() if isinstance(value, str) and name not in ("role", "content") else ""
+        if thinking and (place := lead.rfind(thinking)) >= 0:
+            yield lead[: place + len(thinking)], True
+            yield lead[place + len(thinking) :], True
+            return
+    yield lead, False
 
 
 @lru_cache(maxsize=256)

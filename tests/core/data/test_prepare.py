@@ -206,3 +206,33 @@ def test_a_folder_that_cannot_be_written_is_told(tokenizer: Any, in_tmp_path: Pa
     plan = plan_of(in_tmp_path, dataset(path), dataset_prepared_path=str(in_tmp_path / "prepared"))
     with pytest.raises(UserError, match=r"prepared data cannot be written to '.*prepared': File exists"):
         prepare(plan, tokenizer)
+
+
+def test_thinking_is_trained_and_is_no_part_of_what_is_asked(
+    tokenizer: Any, in_tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jinja = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.why %}<think>{{ m.why }}</think>\n{% endif %}"
+        "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+
+    def chat(why: str) -> dict[str, Any]:
+        return {
+            "messages": [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "yes", "why": why}]
+        }
+
+    options = {"chat_template_jinja": jinja, "template_thinking_key": "why", "field_thinking": "why"}
+    train = dataset(write_lines(in_tmp_path / "train.jsonl", [chat("It is.")]), "chat_template", **options)
+    path = write_lines(in_tmp_path / "test.jsonl", [chat("It seems so.")])
+    test = dataset(path, "chat_template", key=("evaluation", "datasets", 0), **options)
+    data = prepare(
+        plan_of(in_tmp_path, train, evaluation=[test], checks={"leakage": "warn", "round_trip": "warn"}), tokenizer
+    )
+    assert [trained_text(row, tokenizer) for row in data.train] == ["<think>It is.</think>\nyes<|im_end|>"]
+    assert [(item.prompt[-12:], item.references, item.thinking_ends) for item in data.test] == [
+        ("|>assistant\n", ("yes",), "</think>")
+    ]
+    # the same question with the same answer is the same, whatever is thought; and a server asks as was trained
+    out = capsys.readouterr().out
+    assert "leakage: 1 of 1 evaluation items are in the training data too" in out
+    assert "round_trip:" not in out

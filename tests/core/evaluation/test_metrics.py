@@ -108,3 +108,14 @@ def test_a_summary_that_is_no_finite_number_names_the_metric(figure: Any) -> Non
     with pytest.raises(UserError, match=r"the metric 'm' .*sums? up 3 scores") as caught:
         score(make_metric(evaluator), ANSWERS, ITEMS, seed=1)
     assert "plugin" in (caught.value.help or "")
+
+
+def test_a_metric_sees_what_stands_behind_the_thinking() -> None:
+    items = [replace(item, thinking_ends="</think>" if item.index == 0 else "") for item in ITEMS]
+    answers = [
+        make_answer(text) for text in ("<think>Or no?</think>\n\nyes", "<think>a</think>b</think> no", "<think>yes")
+    ]
+    result = score(make_metric(Evaluator("accuracy", exact)), answers, items, seed=1)
+    # the last one never came to an end of its thinking
+    assert result.scores == [1.0, 1.0, 0.0]
+    assert score(make_metric(Evaluator("accuracy", exact)), answers, ITEMS, seed=1).scores == [0.0, 0.0, 0.0]

@@ -6,7 +6,9 @@ import pytest
 
 from core import RowError, Segment
 from core.data.chat_templates import FAMILIES, resolve_chat_template
+from core.data.items import item_of
 from core.errors import UserError
+from core.evaluation.shots import split_example
 from plugins.formats.chat_template import THINKING_NOTE, render
 
 TEMPLATE = (
@@ -18,7 +20,8 @@ TEMPLATE = (
 OPTIONS = {"chat_template": "jinja", "chat_template_jinja": TEMPLATE, "template_thinking_key": "thought"}
 QUESTION = {"role": "user", "content": "Is 2 even?"}
 TRAINED = [
-    Segment("<think>It is 2 * 1.</think>\n", trained=True),
+    Segment("<think>It is 2 * 1.", trained=True, thought=True),
+    Segment("</think>\n", trained=True, thought=True),
     Segment("yes", trained=True, answer=True),
     Segment("<|im_end|>", trained=True),
 ]
@@ -43,7 +46,7 @@ def test_thinking_is_handed_to_the_template(tokenizer: Any, answer: dict[str, st
 def test_an_answer_without_thinking_stays_as_it_is(tokenizer: Any) -> None:
     row = {"messages": [QUESTION, {"role": "assistant", "content": "yes", "why": None}]}
     (example,) = render(row, {**OPTIONS, "field_thinking": "why"}, tokenizer)
-    assert [segment for segment in example.segments if segment.trained] == TRAINED[1:]
+    assert [segment for segment in example.segments if segment.trained] == TRAINED[2:]
 
 
 def test_thinking_must_be_text(tokenizer: Any) -> None:
@@ -58,3 +61,23 @@ def test_the_name_of_a_family_is_the_tokenizers_own_template(tokenizer: Any) -> 
     tokenizer.chat_template = None
     with pytest.raises(UserError, match="chat_template 'qwen3' is the template of the model's own tokenizer, and this"):
         resolve_chat_template(tokenizer, "qwen3")
+
+
+def test_what_a_row_thinks_is_not_told_to_the_model_that_is_scored(tokenizer: Any) -> None:
+    row = {"messages": [QUESTION, {"role": "assistant", "content": "yes", "reasoning_content": "It is 2 * 1."}]}
+    (example,) = render(row, OPTIONS, tokenizer)
+    item = item_of(example, row, "a.jsonl:1", 0, tokenizer)
+    assert item.prompt == "<|im_start|>user\nIs 2 even?<|im_end|>\n<|im_start|>assistant\n"
+    assert (item.references, item.thinking_ends) == (("yes",), "</think>")
+    assert split_example(example) == (item.prompt, "yes")
+
+
+def test_text_that_every_row_has_before_its_answer_is_asked_with(tokenizer: Any) -> None:
+    jinja = TEMPLATE.replace(
+        "{{- message.content", "{{- '<think></think>\n' if message.role == 'assistant' -}}{{- message.content"
+    )
+    row = {"messages": [QUESTION, {"role": "assistant", "content": "yes"}]}
+    (example,) = render(row, {**OPTIONS, "chat_template_jinja": jinja}, tokenizer)
+    item = item_of(example, row, "a.jsonl:1", 0, tokenizer)
+    assert item.prompt.endswith("<|im_start|>assistant\n<think></think>\n")
+    assert item.thinking_ends == ""
