@@ -127,10 +127,14 @@ class Divider:
     def silent(self) -> Iterator[None]:
         """Within: parts of a micro batch after which others follow, and the ranks have nothing to agree on."""
         last, self._last = self._last, False
+        gradients = self.trainer.accelerator.gradient_state
+        complete = gradients.sync_gradients
+        gradients._set_sync_gradients(False)  # DeepSpeed moves its optimizer with every pass that is not marked so
         try:
             yield
         finally:
             self._last = last
+            gradients._set_sync_gradients(complete)
 
     def _attempt(
         self, model: Any, count: Any, batches: Sequence[MicroBatch], inputs: dict[str, Any] | None, *, final: bool
@@ -213,6 +217,8 @@ class Divider:
 
     def _refuse_if_too_late(self) -> None:
         """Others may be waiting for this rank's gradients, and cannot be told otherwise."""
+        if self.trainer.is_deepspeed_enabled:
+            self._stop("DeepSpeed keeps what the step has computed so far, and it cannot be begun again", alone=True)
         if world_size() == 1 or (self._may_agree() and not self._agreed):
             return
         if not (self.trainer.is_fsdp_enabled or self.trainer.is_deepspeed_enabled):

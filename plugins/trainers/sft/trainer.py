@@ -149,6 +149,8 @@ class SFTTrainer(Trainer):
         summed = summed_loss(model, inputs, self.head)
         self.divider.agree()
         self._step_loss += summed.detach()
+        if self.is_deepspeed_enabled and self.accelerator.sync_gradients:
+            self._agree_on_loss()  # its optimizer moves at the end of the step's last backward pass
         share: torch.Tensor = summed * (self.args.world_size / max(1, self._step_targets))
         return share
 
@@ -175,22 +177,26 @@ class SFTTrainer(Trainer):
         self._grad_norm = None if norm is None else float(norm)
         return norm
 
-    def finish_step(self) -> None:
-        """Called before the optimizer moves: agree with the other ranks, record the loss, refuse what is not finite.
-
-        Raises `UserError` on every rank, with the places of the rows, and leaves the weights as they were.
-        """
+    def _agree_on_loss(self) -> float:
+        """The step's summed loss over all ranks; also whether one is to stop. Raises `UserError` where not finite."""
         shares = torch.stack([self._step_loss, self._step_loss.new_tensor(float(self.stop_asked))])
         if self.args.world_size > 1:
             shares = self.accelerator.reduce(shares, "sum")
         summed, stop = shares.tolist()
         self.stopping = self.stopping or stop > 0
+        if not math.isfinite(summed):
+            raise refused_step(self, f"loss is {summed}")
+        return float(summed)
+
+    def finish_step(self) -> None:
+        """Called before the optimizer moves: agree with the other ranks, record the loss, refuse what is not finite.
+
+        Raises `UserError` on every rank, with the places of the rows, and leaves the weights as they were.
+        """
+        summed = self._agree_on_loss()
         # a gradient scaler finds its scale by overflowing, and skips those steps by itself
-        finite_norm = self._grad_norm is None or math.isfinite(self._grad_norm) or self.args.fp16
-        if not math.isfinite(summed) or not finite_norm:
-            what = f"loss is {summed}" if not math.isfinite(summed) else f"gradient norm is {self._grad_norm}"
-            places = self.places(self.train_source.plan.rows_of_step(self.state.global_step))
-            raise refused_step(what, self.state.global_step + 1, self.state.max_steps, places, self.output_dir)
+        if self._grad_norm is not None and not math.isfinite(self._grad_norm) and not self.args.fp16:
+            raise refused_step(self, f"gradient norm is {self._grad_norm}")
         self._summed = (self._summed[0] + summed, self._summed[1] + self._step_targets)
         self.progress.losses.append(summed / max(1, self._step_targets))
         self.progress.tokens += self._step_targets
