@@ -79,8 +79,8 @@ def too_long(facts: DataFacts, options: Options) -> Watch:
             done = "cut" if cut else "dropped"
             message = f"{done} {counted(len(long))} of {len(ordered):,} longer than sequence_len {facts.sequence_len:,}"
             fits = length_99(ordered)
-            most = f"sequence_len {fits:,} would fit 99 %" if fits > facts.sequence_len else "this one fits 99 %"
-            help = f"the longest has {ordered[-1]:,} tokens, {most}"
+            would = f"{fits:,} would fit" if fits > facts.sequence_len else f"{facts.sequence_len:,} fits"
+            help = f"the longest has {ordered[-1]:,} tokens, sequence_len {would} 99 %"
             found.append(Finding(message, facts.places(long.numbers), help=help))
         if len(empty):
             message = f"dropped {counted(len(empty))} of which nothing trained is left after the cut"

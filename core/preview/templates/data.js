@@ -79,7 +79,10 @@
     state.page = Math.floor(Number(wanted[1]) / PAGE);
     draw();
     const target = document.getElementById(wanted[0].slice(1));
-    if (target) target.scrollIntoView();
+    if (!target) return;
+    target.tabIndex = -1; // who came by the keyboard goes on from there
+    target.focus({ preventScroll: true });
+    target.scrollIntoView();
   };
   window.addEventListener("hashchange", follow);
   draw();

@@ -139,6 +139,8 @@ def test_the_page_works_in_a_browser(
     assert dom.count("<article") == expected
     assert 'class="piece t s"' in dom
     assert ('id="row-38"' in dom) == (hash == "#row-38")
+    # whoever follows a link by the keyboard is at the row
+    assert ('id="row-38" tabindex="-1"' in dom) == (hash == "#row-38")
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")

@@ -68,6 +68,8 @@ def test_too_long(run: Run, strategy: str, word: str) -> None:
     assert found.message == f"{word} 1 example of 4 longer than sequence_len 300"
     assert found.places == ["train.jsonl:4"]
     assert "would fit 99 %" in str(found.help)
+    found = only(run("too_long", [*GOOD, row("a", "long " * 400)], sequence_len=300, strategy=strategy))
+    assert str(found.help).endswith(" tokens, sequence_len 300 fits 99 %")
 
 
 def test_too_few(run: Run) -> None:
