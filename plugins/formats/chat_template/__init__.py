@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from core import Conversation, DatasetFormat, Example, RowError, Segment, UserError, hookimpl, load_fragment
@@ -95,8 +96,8 @@ def _segments(
         if not lead.strip():
             # a space or line break in front of the answer is one token with its first word in most vocabularies
             lead, content = "", lead + content
-        yield Segment(turn.header, trained=whole)
-        for text, thought in thoughts_of(one.message, lead):
+        yield _fixed(turn.header, whole)
+        for text, thought in thoughts_of(one.message, lead) if lead else ():
             yield Segment(text, trained=free or train, thought=thought)
         if one.training.ranges and train:
             if one.message.get(CALLS):
@@ -112,8 +113,15 @@ def _segments(
         if rule.eos_token and (place := end.find(rule.eos_token)) > 0 and end[:place].strip():
             # an end-of-text token that follows the end-of-turn token has a rule of its own
             end, after = end[:place], end[place:]
-        yield Segment(end, trained=free or rule.trains(end, train, last))
-        yield Segment(after, trained=free or rule.trains(after, train, last))
+        yield _fixed(end, free or rule.trains(end, train, last))
+        if after:
+            yield _fixed(after, free or rule.trains(after, train, last))
+
+
+@lru_cache(maxsize=1024)
+def _fixed(text: str, trained: bool) -> Segment:
+    """A piece of the template's own text, which is the same in most rows."""
+    return Segment(text, trained=trained)
 
 
 def conversation(row: Mapping[str, Any], options: Mapping[str, Any]) -> Conversation | None:

@@ -74,6 +74,11 @@ def _read(
 ) -> Message:
     if not isinstance(given, dict):
         raise RowError(f"message {number} is {describe(given)}, not an object with a role and a content")
+    if len(mapping) == 2 and given.keys() == set(mapping.values()):
+        # most messages are no more than this
+        role, content = given[mapping["role"]], given[mapping["content"]]
+        if isinstance(role, str) and role in names and isinstance(content, str):
+            return {"role": names[role], "content": content}
     calls = read_calls(given, number, mapping.get(CALLS, CALLS))
     for key in (mapping["role"], mapping["content"]):
         # a message that calls a tool need not say anything

@@ -9,9 +9,8 @@ are marked one at a time. The pieces always join to exactly the text of the conv
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core import RowError
 from plugins.formats.chat_template.calls import span_of_calls
@@ -39,8 +38,7 @@ OTHER_PROMPT = (
 )
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """One message in the text. header: the template's text before it, up to where a model is asked to go on.
 
     lead: the template's text from there to the content; end: its text after the content, to the end-of-turn mark.
