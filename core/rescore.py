@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 Kind = Literal["run", "adapter", "model"]
 EVALUATIONS = "evaluations"
 # what belongs to training and has no meaning when a run is scored
+CHECKPOINT_KEYS = (
+    *("metric_for_best_model", "load_best_model_at_end", "early_stopping_patience"),
+    *("generation_evals_per_epoch", "generation_eval_items"),
+)
 TRAINING_KEYS = ("resume_from_checkpoint", "auto_resume_from_checkpoints", "hub_model_id")
 
 
@@ -106,7 +110,7 @@ def rescore(plan: Plan, target: Target, lock: Lock | None, *, fresh: bool = Fals
     """
     from core.claim import held_output_dir
     from core.data.chat_templates import adopt_chat_template
-    from core.evaluation import AFTER, BEFORE, evaluate
+    from core.evaluation import AFTER, BEFORE, evaluate, refuse_unscorable
     from core.evaluation.answerers import Tuned
     from core.models import load_tokenizer
     from core.output import claim_output_dir
@@ -121,6 +125,7 @@ def rescore(plan: Plan, target: Target, lock: Lock | None, *, fresh: bool = Fals
         adopt_chat_template(plan, tokenizer)
         _tell_drift(plan, lock, tokenizer)
         data = _data(plan, tokenizer, target, lock)
+        refuse_unscorable(plan, data)
         claim_output_dir(plan)
         kinds = (*BEFORE, *AFTER)
         saved = Tuned(target.kind, target.address)

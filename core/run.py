@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from core.claim import held_output_dir
 from core.data import prepare
 from core.data.stream import with_streamed
-from core.evaluation import AFTER, BEFORE, evaluate
+from core.evaluation import AFTER, BEFORE, evaluate, refuse_unscorable
 from core.hub import publish, refuse_upload
 from core.kept import keep_training, scored_later
 from core.lock import take_lock, write_lock
@@ -37,6 +37,7 @@ def run(plan: Plan) -> RunReport:
         tokenizer = load_tokenizer(plan)
         used = take_lock(plan, tokenizer)
         data = prepare(plan, tokenizer)
+        refuse_unscorable(plan, data)
         before, trained, after = _train_and_score(plan, tokenizer, data, used)
         with scored_later(plan):
             repeats = train_again(plan, tokenizer, data, after)

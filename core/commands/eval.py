@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,12 +101,16 @@ def _plan_of(recipe: Recipe, args: argparse.Namespace, output: Path) -> Plan:
     from core.diagnostics import render_problems
     from core.host import load_host
     from core.plan import make_plan
-    from core.rescore import needs_training_rows, without_training_keys
+    from core.rescore import CHECKPOINT_KEYS, needs_training_rows, without_training_keys
 
     host = load_host()
     compare = (recipe.values.get("evaluation") or {}).get("compare")
     try:
         problems = check_recipe(recipe, host)
+        if idle := {problem.key[0] for problem in problems if problem.key[:1] and problem.key[0] in CHECKPOINT_KEYS}:
+            # what chooses among checkpoints while a model trains need not go with the metrics of a scoring
+            recipe = replace(recipe, values={key: value for key, value in recipe.values.items() if key not in idle})
+            problems = check_recipe(recipe, host)
         # the training data may be gone, as long as no example is drawn from them
         rows = not isinstance(compare, list) or needs_training_rows(columns_of(compare))
         plan = make_plan(recipe, host, trust_remote_code=args.trust_remote_code, training=rows)

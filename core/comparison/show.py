@@ -12,6 +12,7 @@ from core.rounding import percent_of
 
 WIDTH = 100
 OUTCOMES = {"better": "better", "worse": "worse", "not_shown": "no difference shown"}
+MOST_COLUMNS = 6  # of a table, with the names
 SHOWN_VALUE = 60  # characters of a recipe's value
 
 
@@ -25,11 +26,11 @@ def comparison_text(values: Mapping[str, Any]) -> str:
     if console.width < WIDTH:
         console = Console(highlight=False, width=WIDTH)
     with console.capture() as captured:
-        for rows in (figure_rows(values), recipe_rows(values)):
+        for rows in (_upright(figure_rows(values)), recipe_rows(values)):
             if len(rows) > 1:
                 table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
                 for title in rows[0]:
-                    table.add_column(escape(title), justify="left")
+                    table.add_column(escape(title), justify="left", overflow="fold")
                 for row in rows[1:]:
                     table.add_row(*map(escape, row))
                 console.print(table)
@@ -47,7 +48,7 @@ def comparison_page(values: Mapping[str, Any]) -> str:
         "compare.html.j2",
         values=values,
         style=source("report.css"),
-        figures=figure_rows(values),
+        figures=_upright(figure_rows(values)),
         recipes=recipe_rows(values),
         differences=difference_lines(values),
         notes=[_sentence(note) for note in values["notes"]],
@@ -71,6 +72,12 @@ def recipe_rows(values: Mapping[str, Any]) -> list[list[str]]:
     for key, given in values["recipes"].items():
         rows.append([key, *(MISSING if value is None else _short(str(value)) for value in given)])
     return rows
+
+
+def _upright(rows: list[list[str]]) -> list[list[str]]:
+    """A row per figure instead of one per run where there are more figures than fit side by side."""
+    wide = len(rows[0]) > max(len(rows), MOST_COLUMNS)
+    return [list(row) for row in zip(*rows, strict=True)] if wide else rows
 
 
 def difference_lines(values: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.evaluation.evaluate import AFTER, BEFORE, evaluate
+from core.evaluation.evaluate import AFTER, BEFORE, evaluate, refuse_unscorable
 from core.evaluation.verdict import baselines, verdict
 
-__all__ = ["AFTER", "BEFORE", "baselines", "evaluate", "verdict"]
+__all__ = ["AFTER", "BEFORE", "baselines", "evaluate", "refuse_unscorable", "verdict"]

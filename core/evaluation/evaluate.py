@@ -83,6 +83,15 @@ def evaluate(
     return EvalReport({questions.column.name: reports[questions.column.name] for questions in ready}, probes)
 
 
+def refuse_unscorable(plan: Plan, data: Data) -> None:
+    """Raise `UserError` for held-out items that a metric could not score, or that lack a field of `slice_by`; asked
+    before any weights are read."""
+    items = data.test[: plan.evaluation.limit]
+    if items:
+        slice_items(items, plan.evaluation.slice_by)
+        ready_metrics(plan.evaluation.metrics, items)
+
+
 def _config(plan: Plan, model: Module | None) -> Any:
     from core.models.config import load_config
 

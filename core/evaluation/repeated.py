@@ -14,6 +14,7 @@ from typing import Any
 
 from core.evaluation.statistics import CONFIDENCE, is_binary, wilson
 from core.results import ColumnReport, MetricResult, Repeat
+from core.rounding import percent_of
 from core.types import MetricPlan, Plan
 
 Table = Sequence[Sequence[float]]  # a row per item, a column per seed
@@ -89,15 +90,19 @@ def variance_of_mean(table: Table) -> tuple[float, float]:
     return total / (n * r), (total * total / spread if spread else 1.0)
 
 
-def with_repeats(verdict: Mapping[str, Any], repeats: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The verdict with what the further trainings say: a difference that they do not bear out is not shown."""
+def with_repeats(verdict: Mapping[str, Any], repeats: Mapping[str, Any] | None, unit: str = "") -> dict[str, Any]:
+    """The verdict with what the further trainings say: a difference that they do not bear out is not shown.
+
+    unit: of the metric that decided.
+    """
     metric, against = verdict.get("metric"), verdict.get("against")
     if repeats is None or metric is None or metric not in repeats["metrics"]:
         return dict(verdict)
     found = repeats["metrics"][metric]
     difference = found["differences"].get(against)
     count, values = len(repeats["seeds"]), [value for value in found["values"] if value is not None]
-    told = f"{count} trainings: {metric.replace('_', ' ')} from {min(values):.3g} to {max(values):.3g}"
+    low, high = (f"{percent_of(end, 1)} %" if unit == "share" else f"{end:.3g}" for end in (min(values), max(values)))
+    told = f"{count} trainings: {metric.replace('_', ' ')} from {low} to {high}"
     caveats = [f"{told}; the intervals under repeats include the variance of training"]
     outcome, words = verdict["outcome"], verdict["words"]
     interval = difference["interval"] if difference else None

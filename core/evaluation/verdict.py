@@ -11,11 +11,12 @@ from core.evaluation.paired import comparable, compare, correct
 from core.evaluation.slices import slice_items
 from core.evaluation.wording import say_undecided, say_verdict
 from core.results import ColumnReport, EvalReport
-from core.types import Item, MetricPlan, Plan
+from core.types import Data, Item, MetricPlan, Plan
 
 __all__ = ["baselines", "compare", "judge", "judges_answers", "verdict"]
 
 TUNED = "tuned"
+LEAKAGE = "leakage"  # the data check that looks for held-out rows among those that are trained on
 CLOSED_SET = 1000  # more different answers than this are no set of labels to guess from
 
 
@@ -36,16 +37,15 @@ def baselines(items: Sequence[Item]) -> dict[str, Any] | None:
     }
 
 
-def judge(
-    plan: Plan, report: EvalReport, items: Sequence[Item], gates: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, Any]:
+def judge(plan: Plan, report: EvalReport, data: Data, gates: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """`verdict`, `slices` and `forgetting` as they stand in run.json; the last is None where nothing was probed."""
     columns = report.columns
     forgetting = judge_forgetting(plan, report.probes)
     found = _deciding(plan, columns)
-    slices = slice_table(plan, columns, items[: plan.evaluation.limit], found)
+    slices = slice_table(plan, columns, data.test[: plan.evaluation.limit], found)
+    trained_on = items_trained_on(data)
     return {
-        "verdict": verdict(plan, columns, slices=slices, forgetting=forgetting, gates=gates),
+        "verdict": verdict(plan, columns, slices=slices, forgetting=forgetting, gates=gates, trained_on=trained_on),
         "slices": slices,
         "forgetting": forgetting,
     }
@@ -58,13 +58,14 @@ def verdict(
     slices: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     forgetting: Mapping[str, Any] | None = None,
     gates: Sequence[Mapping[str, Any]] = (),
+    trained_on: int = 0,
 ) -> dict[str, Any]:
     """The decision, JSON-ready: `words`, `outcome`, `metric`, `against` and `comparisons`.
 
     The first metric of the recipe that judges answers decides, against the best untuned column. outcome: `better` or
     `worse` if the 95 % interval of the paired difference leaves out zero and the p-value of the paired test, corrected
     for the number of metrics, is below 0.05, else `not_shown`; the same for every other metric. `no_test_set` and
-    `not_compared` where there is nothing to decide on.
+    `not_compared` where there is nothing to decide on. trained_on: how many of the items the model was trained on.
     """
     if not columns:
         words = "No verdict: nothing was held back for testing; name a test set under evaluation.datasets."
@@ -100,6 +101,7 @@ def verdict(
             worse=worse,
             forgetting=forgetting,
             gates=gates,
+            trained_on=trained_on,
         ),
         "metric": decisive.name,
         "against": best,
@@ -107,6 +109,12 @@ def verdict(
         "worse_slices": worse,
         "caveats": ["one seed: how much another training run would differ is not included"],
     }
+
+
+def items_trained_on(data: Data) -> int:
+    """How many held-out items are in the training data too, which the recipe has to allow."""
+    findings = (data.stats.get("audit") or {}).get("findings", ())
+    return sum(int(finding["count"]) for finding in findings if finding["check"] == LEAKAGE)
 
 
 def slice_table(

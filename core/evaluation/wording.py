@@ -25,9 +25,10 @@ def say_verdict(
     worse: Sequence[Mapping[str, Any]] = (),
     forgetting: Mapping[str, Any] | None = None,
     gates: Sequence[Mapping[str, Any]] = (),
+    trained_on: int = 0,
 ) -> str:
     """The verdict in words. chosen: the comparison that decides; others: those of the other metrics with `best`;
-    worse: the slices on which tuning is shown to be worse."""
+    worse: the slices on which tuning is shown to be worse; trained_on: how many held-out items were trained on."""
     opening = {
         "better": "Fine-tuning is worth it",
         "worse": "Fine-tuning made it worse",
@@ -49,6 +50,9 @@ def say_verdict(
         judged = other.evaluator.unit == "share" and set(other.evaluator.needs) <= {"choices"}
         if other.name != metric.name and judged and figure is not None and figure.value is not None:
             parts.append(f"{_say_name(other.name)} {_say(other, figure.value)}" + _worse_mark(other, others))
+    if trained_on:
+        items = "1 held-out item was" if trained_on == 1 else f"{trained_on} held-out items were"
+        parts.append(f"but {items} trained on, and prove nothing")
     parts += [*_slices(worse), *say_beside(forgetting, gates)]
     return "; ".join(parts) + "."
 

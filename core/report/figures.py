@@ -56,6 +56,16 @@ def cost_row(values: Mapping[str, Any]) -> list[str] | None:
     return [f"cost of 1,000 answers ({currency})", *cells]
 
 
+def demands(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What decides the exit code, each with `passed` and `words`: the gates, and forgetting where it has a bound."""
+    forgetting = values.get("forgetting")
+    found = list(values.get("gates", ()))
+    if forgetting and forgetting["max_drop"] is not None:
+        outcome = "passed" if forgetting["passed"] else "failed"
+        found.append({"passed": forgetting["passed"], "words": f"forgetting: {outcome}, {forgetting['words']}"})
+    return found
+
+
 def run_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the run took: (label, figure) pairs."""
     scored = values.get("scored")

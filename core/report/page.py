@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.report import parts
-from core.report.figures import column_label, comparison_header, comparison_rows, notes, run_rows
+from core.report.figures import column_label, comparison_header, comparison_rows, demands, notes, run_rows
 from core.report.matrix import confusions
 from core.report.templating import render, source
 from core.rounding import rounded
@@ -28,7 +28,7 @@ def report_page(values: Mapping[str, Any], predictions: Sequence[Mapping[str, An
         rows=comparison_rows(values) if values["evaluation"] else [],
         facts=run_rows(values),
         notes=notes(values),
-        gates=values.get("gates", ()),
+        gates=demands(values),
         repeats=parts.repeats(values),
         slices=parts.slices(values, metric),
         columns=[column_label(values, name) for name in values["evaluation"]],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.console import say
-from core.report.figures import comparison_header, comparison_rows, notes, run_rows
+from core.report.figures import comparison_header, comparison_rows, demands, notes, run_rows
 from core.report.sections import forgetting_table, slice_tables
 
 MOST_COLUMNS = 4  # models side by side
@@ -26,7 +26,7 @@ def say_table(values: Mapping[str, Any], output_dir: str) -> None:
             table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
             titles, *rows = _turned([comparison_header(values), *comparison_rows(values)])
             for title in titles:
-                table.add_column(title, justify="left")
+                table.add_column(title, justify="left", overflow="fold")
             for row in rows:
                 table.add_row(*row)
             console.print(table)
@@ -44,7 +44,7 @@ def say_table(values: Mapping[str, Any], output_dir: str) -> None:
         console.print(facts)
         console.print()
         console.print(f"[bold]{_escaped(values['verdict']['words'])}[/bold]")
-        for gate in values.get("gates", ()):
+        for gate in demands(values):
             console.print(_escaped(f"gate: {gate['words']}"), style=None if gate["passed"] else "bold red")
         console.print(_escaped(f"report: {output_dir}/report.html"))
     say(captured.get().rstrip())
@@ -56,7 +56,7 @@ def _table(rows: list[list[str]], title: str) -> Any:
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", title=title or None)
     table.title_justify, table.title_style = "left", "bold"
     for name in rows[0]:
-        table.add_column(_escaped(name), justify="left")
+        table.add_column(_escaped(name), justify="left", overflow="fold")
     for row in rows[1:]:
         table.add_row(*map(_escaped, row))
     return table

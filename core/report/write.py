@@ -47,7 +47,8 @@ def write_report(
     listed = {column.name: found[column.name] for column in plan.evaluation.columns if column.name in found}
     report = EvalReport(listed, {**before.probes, **after.probes})
     gates = judge_gates(plan, report.columns, repeats)
-    judged = judge(plan, report, data.test, gates)
+    judged = judge(plan, report, data, gates)
+    units = {metric.name: metric.evaluator.unit for metric in plan.evaluation.metrics}
     again = repeats_values(plan, report.columns, repeats)
     values = run_values(
         plan,
@@ -55,7 +56,7 @@ def write_report(
         report,
         _counted(trained),
         environment=facts(),
-        **{**judged, "verdict": with_repeats(judged["verdict"], again)},
+        **{**judged, "verdict": with_repeats(judged["verdict"], again, units.get(judged["verdict"]["metric"], ""))},
         baselines=baselines(data.test) or {},
         seconds=process_seconds() + trained.earlier_seconds,
         gates=gates,

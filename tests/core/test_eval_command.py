@@ -106,6 +106,16 @@ def test_other_questions_are_asked_anew(run_dir: Path, capsys: Any) -> None:
     assert "tuned: 5 answers in" in said
 
 
+def test_what_chose_a_checkpoint_need_not_be_among_the_metrics_of_a_scoring(
+    tmp_path: Path, tiny_model: Path, run_dir: Path
+) -> None:
+    lock = run_dir / "recipe.lock.yml"
+    choosing = "  metric_for_best_model: accuracy\n  generation_evals_per_epoch: 1\n  val_set_size: 0.3\n"
+    lock.write_text(lock.read_text().replace("recipe:\n", f"recipe:\n{choosing}", 1))
+    assert main(["eval", str(run_dir), "--set", "evaluation.metrics=[{type: token_f1}]"]) == 0
+    assert list(values_of(run_dir / "evaluations" / "1")["metrics"]) == ["token_f1"]
+
+
 def test_gates_decide_the_exit_code(run_dir: Path, capsys: Any) -> None:
     high, low = "{accuracy: {at_least: 1.0}}", "{accuracy: {at_least: 0.0}, perplexity: {at_most: 1000000}}"
     assert main(["eval", str(run_dir), "--set", f"evaluation.gates={high}"]) == 3
@@ -202,6 +212,22 @@ def test_a_metric_that_fails_after_training_names_the_way_on(
     assert "look at the row" in said
     assert f"score it, going on from here, with `tunesmith eval {tmp_path / 'out'}`" in said
     assert main(["eval", str(tmp_path / "out")]) == 0
+
+
+def test_items_that_no_metric_can_score_are_refused_before_weights_are_read(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    import core.run
+
+    def too_late(*_: Any) -> Any:
+        raise AssertionError("the model is being built")
+
+    monkeypatch.setattr(core.run, "_train_and_score", too_late)
+    scored = {"metrics": [{"type": "json_field", "field": "chapter"}]}
+    assert main(["run", str(write(tmp_path, tiny_model, scored))]) == 2
+    said = capsys.readouterr().err
+    assert "the metric 'json_field' cannot score 12 of 12 items" in said
+    assert "test.jsonl:1: the reference 'no' is not JSON" in said or "the reference 'yes' is not JSON" in said
 
 
 def test_an_adapter_folder_needs_a_recipe(run_dir: Path, finished: Path, tmp_path: Path, capsys: Any) -> None:

@@ -148,6 +148,23 @@ def test_what_does_not_stand_after_correction_is_not_shown_in_words_and_figures_
     assert "accuracy: better" not in said
 
 
+def test_many_figures_stand_in_rows_and_none_is_cut(run: Make, capsys: Any) -> None:
+    folders = [run("a", FIRST), run("b", SECOND)]
+    names = ["accuracy", "a_metric_of_long_name", "classification", "format_compliance", "perplexity", "f1"]
+    for folder in folders:
+        values = json.loads((folder / "run.json").read_text())
+        figure = values["evaluation"]["tuned"]["accuracy"]
+        values["evaluation"] = {"tuned": {name: {**figure, "interval": [0.123, 0.987]} for name in names}}
+        values["metrics"] = {name: {"unit": "share", "higher_is_better": True} for name in names}
+        values["recipe"]["values"]["evaluation"] = {"metrics": [{"type": name} for name in names]}
+        (folder / "run.json").write_text(json.dumps(values))
+    assert main(["compare", *map(str, folders)]) == 0
+    said = capsys.readouterr().out
+    assert "…" not in said
+    assert said.count("(12.3–98.7)") == 2 * len(names)
+    assert [line.split()[0] for line in said.splitlines()[:3]] == ["a", "accuracy", "a"]
+
+
 def test_recipes_that_name_the_same_files_by_other_paths_do_not_differ(
     run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

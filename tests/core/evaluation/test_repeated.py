@@ -94,6 +94,7 @@ def test_a_gain_that_chance_could_have_made_is_not_shown(tmp_path: Path) -> None
     assert verdict["outcome"] == "not_shown"
     assert verdict["words"].startswith("Not shown over 3 trainings. By the first one alone: Fine-tuning is worth it.")
     assert "accuracy from 0.2 to 0.55" in verdict["caveats"][0]
+    assert "accuracy from 20.0 % to 55.0 %" in with_repeats(first, values, "share")["caveats"][0]
     steady = repeats(30, 29, 31)
     values = repeats_values(plan_with(tmp_path), {"base": BASE, "tuned": steady[0].column}, steady)
     assert with_repeats(first, values)["outcome"] == "better"

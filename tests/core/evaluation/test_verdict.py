@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from core.evaluation.verdict import baselines, compare, verdict
+from core.evaluation.verdict import baselines, compare, items_trained_on, verdict
 from core.results import ColumnReport
 from core.types import EvaluationPlan, Evaluator, MetricPlan
 from tests.core.evaluation.making import exact, make_column, make_items, make_metric
@@ -36,6 +37,9 @@ def right(n: int, of: int) -> list[float | None]:
     return [1.0] * n + [0.0] * (of - n)
 
 
+TUNED = make_column("tuned", accuracy=right(40, 50))
+
+
 def test_better_names_both_untuned_columns_and_the_other_shares() -> None:
     columns = [
         make_column("base", accuracy=right(0, 110), format_compliance=right(2, 110)),
@@ -50,6 +54,22 @@ def test_better_names_both_untuned_columns_and_the_other_shares() -> None:
     assert result["words"].endswith("; format compliance 100 %.")
     assert len(result["comparisons"]) == 4
     assert [c["fixed"] for c in result["comparisons"]] == [78, 68, 108, 50]
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 held-out item was"), (5, "5 held-out items were")])
+def test_items_that_were_trained_on_are_named_in_the_verdict(count: int, words: str) -> None:
+    columns = {column.name: column for column in (make_column("base", accuracy=right(0, 50)), TUNED)}
+    plan: Any = FakePlan((ACCURACY,))
+    assert verdict(plan, columns, trained_on=count)["words"].endswith(f"; but {words} trained on, and prove nothing.")
+    assert "trained on" not in verdict(plan, columns)["words"]
+
+
+def test_how_many_items_were_trained_on_is_read_off_the_audit() -> None:
+    def data(*findings: dict[str, Any]) -> Any:
+        return SimpleNamespace(stats={"audit": {"findings": findings}})
+
+    assert items_trained_on(data({"check": "near_leakage", "count": 3}, {"check": "leakage", "count": 2})) == 2
+    assert items_trained_on(data()) == items_trained_on(SimpleNamespace(stats={})) == 0
 
 
 def test_the_interval_of_the_tuned_figure_is_said() -> None:

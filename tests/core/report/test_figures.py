@@ -7,6 +7,7 @@ import pytest
 from core.report.figures import (
     comparison_header,
     comparison_rows,
+    demands,
     duration,
     notes,
     percent,
@@ -72,6 +73,17 @@ def test_examples_that_there_are_not_are_told(values: dict[str, Any]) -> None:
     assert said in notes(values)
     values["columns"]["base"]["wanted"] = 12
     assert not any("asked for" in note for note in notes(values))
+
+
+def test_forgetting_with_a_bound_is_a_demand_like_a_gate(values: dict[str, Any]) -> None:
+    values["gates"] = [{"passed": True, "words": "accuracy: passed"}]
+    values["forgetting"] = {"passed": False, "max_drop": 0.02, "words": "forgetting shown: text 4 → 5"}
+    assert [(one["passed"], one["words"]) for one in demands(values)] == [
+        (True, "accuracy: passed"),
+        (False, "forgetting: failed, forgetting shown: text 4 → 5"),
+    ]
+    values["forgetting"]["max_drop"] = None
+    assert len(demands(values)) == 1
 
 
 def test_per_cent_and_sizes() -> None:
