@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 MEGABATCH_STEPS = 50  # steps whose units are sorted by length together under group_by_length
@@ -27,7 +28,8 @@ class BatchPlan:
     """Divides units into steps. A unit is what fills one line of a batch: one row, or one packed bin of several.
 
     rows: the row numbers in each unit. lengths: the tokens in each unit.
-    shuffle: a new order in each epoch (else 0, 1, 2 ...).
+    shuffle: a new order in each epoch (else 0, 1, 2 ...). even: a micro batch is not padded to its longest, so
+    that ranks compute alike when each gets long and short ones.
     """
 
     rows: Sequence[tuple[int, ...]]
@@ -38,6 +40,7 @@ class BatchPlan:
     seed: int = 0
     shuffle: bool = True
     group_by_length: bool = False
+    even: bool = False
 
     @property
     def units_per_step(self) -> int:
@@ -81,20 +84,23 @@ class BatchPlan:
     def step(self, order: Sequence[int], number: int) -> list[list[MicroBatch]]:
         """Step `number` of an epoch in `order`: [micro batch][rank]. Units of like length share a micro batch.
 
-        Every rank gets the same number of micro batches; one that has no unit left gets a stand-in without targets.
+        Ranks take turns at the longest. Every rank gets the same number of micro batches; one that has no unit left
+        gets a stand-in without targets.
         """
         units = list(order[number * self.units_per_step : (number + 1) * self.units_per_step])
         units.sort(key=lambda unit: (-self.lengths[unit], unit))
-        slots = self._micro_batches(len(units)) * self.world_size
-        share, extra = divmod(len(units), slots)
-        batches = []
+        count = self._micro_batches(len(units))
+        share, extra = divmod(len(units), count * self.world_size)
+        step = []
         start = 0
-        for slot in range(slots):
-            size = share + (slot < extra)
-            counted = size > 0
-            batches.append(MicroBatch(tuple(units[start : start + size]) if counted else (units[-1],), counted))
-            start += size
-        return [batches[at : at + self.world_size] for at in range(0, slots, self.world_size)]
+        for at in range(count):
+            sizes = [share + (at * self.world_size + rank < extra) for rank in range(self.world_size)]
+            own = units[start : start + sum(sizes)]
+            start += sum(sizes)
+            ranks = _dealt(own, self.world_size) if self.even else _cut(own, sizes)
+            made = [MicroBatch(tuple(some)) if some else MicroBatch((units[-1],), counted=False) for some in ranks]
+            step.append(made[::-1] if at % 2 else made)
+        return step
 
     def epoch(self, epoch: int, rank: int) -> Iterator[MicroBatch]:
         """The micro batches of one rank in epoch number `epoch`, in order."""
@@ -111,6 +117,22 @@ class BatchPlan:
 
     def _micro_batches(self, units: int) -> int:
         return math.ceil(units / (self.micro_batch_size * self.world_size))
+
+
+def _cut(units: Sequence[int], sizes: Sequence[int]) -> list[Sequence[int]]:
+    """Runs of `units` of these sizes, one after the other."""
+    ends = list(accumulate(sizes))
+    return [units[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+
+def _dealt(units: Sequence[int], ranks: int) -> list[Sequence[int]]:
+    """`units`, longest first, one by one to each rank and back again; the numbers differ by one at most."""
+    rounds = [units[at : at + ranks] for at in range(0, len(units), ranks)]
+    hands: list[list[int]] = [[] for _ in range(ranks)]
+    for number, turn in enumerate(rounds):
+        for hand, unit in zip(hands[::-1] if number % 2 else hands, turn, strict=False):
+            hand.append(unit)
+    return list(hands)
 
 
 class RankSampler:

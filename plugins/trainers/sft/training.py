@@ -158,12 +158,12 @@ def _batches(
         rows = pack(dataset, plan, layout, name).bins
         lengths = [sum(lengths[row] for row in unit) for unit in rows]
         form = collate_packed(plan, model, layout, pad)
-    batches = BatchPlan(rows, lengths, size, world_size=world_size(), **options)
+    batches = BatchPlan(rows, lengths, size, world_size=world_size(), even=layout.bins, **options)
     if layout.share and not layout.bins:
         pair_cost = pair_cost_of(unwrapped(model).config)
         shared = collate_shared(plan, model, pair_cost, pad)
         if sharing_pays(dataset, batches, shared, pair_cost, name=name, insisted=plan.recipe["share_prefixes"] is True):
-            form = shared
+            form, batches = shared, replace(batches, even=True)
 
     def collate(batch: tuple[bool, list[list[dict[str, Any]]]]) -> dict[str, Any]:
         counted, units = batch

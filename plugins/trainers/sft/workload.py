@@ -66,7 +66,7 @@ def planned_layout(plan: Plan, model: Any) -> Layout:
 
 
 def heaviest_first(batches: BatchPlan) -> list[MicroBatch]:
-    """The micro batches of one rank that are longest when padded, over the run's first steps."""
+    """The micro batches that are longest when padded, of all ranks, over the run's first steps."""
     return heapq.nlargest(
         CANDIDATES, islice(_micro_batches(batches), MOST_STEPS), key=lambda batch: _size(batches, batch)
     )
@@ -76,7 +76,7 @@ def _micro_batches(batches: BatchPlan) -> Iterator[MicroBatch]:
     order = batches.order(0)
     for number in range(batches.steps_per_epoch):
         for ranks in batches.step(order, number):
-            yield ranks[0]
+            yield from (batch for batch in ranks if batch.counted)
 
 
 def _size(batches: BatchPlan, batch: MicroBatch) -> tuple[int, tuple[int, ...]]:

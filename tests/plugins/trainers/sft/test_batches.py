@@ -88,6 +88,30 @@ def test_lines_of_like_length_share_a_micro_batch() -> None:
     assert all(min(left) >= max(right) for left, right in pairwise(lengths))
 
 
+@pytest.mark.parametrize("even", [False, True])
+@pytest.mark.parametrize(("rows", "micro", "accumulation", "world"), [(96, 4, 2, 3), (50, 4, 3, 4), (7, 2, 1, 5)])
+def test_every_unit_is_dealt_once_and_no_micro_batch_is_too_large(even, rows, micro, accumulation, world) -> None:
+    batches = plan(rows, micro, accumulation, world, even=even)
+    order = batches.order(0)
+    for number in range(batches.steps_per_epoch):
+        step = batches.step(order, number)
+        assert all(len(ranks) == world for ranks in step)
+        dealt = [unit for ranks in step for batch in ranks if batch.counted for unit in batch.units]
+        assert sorted(dealt) == sorted(order[number * batches.units_per_step :][: batches.units_per_step])
+        assert all(1 <= len(batch.units) <= micro for ranks in step for batch in ranks)
+
+
+def test_ranks_compute_alike() -> None:
+    def load(batches: BatchPlan) -> float:
+        step = batches.step(batches.order(0), 0)
+        loads = [sum(batches.lengths[u] for batch in own for u in batch.units) for own in zip(*step, strict=True)]
+        return max(loads) * len(loads) / sum(loads)
+
+    assert load(plan(96, 4, 2, 4)) < 1.15  # 1.38 if the first rank got the longest each time
+    assert load(plan(96, 4, 2, 4, even=True)) < 1.02
+    assert load(plan(96, 8, 1, 4, even=True)) < 1.02 < 1.5 < load(plan(96, 8, 1, 4))
+
+
 def test_a_sampler_walks_the_epoch_it_was_set_to() -> None:
     batches = plan(20, 2, 2, 2)
     sampler = RankSampler(batches, 1)
