@@ -11,7 +11,7 @@ from core.models import parameter_counts
 from core.packing import unwrapped
 from core.planner.approaches import Approach
 from core.planner.device import Device
-from core.planner.optimizer import state_bytes, step_bytes
+from core.planner.optimizer import rounds_stochastically, state_bytes, step_bytes
 from core.planner.sample import Sample
 from core.planner.shapes import by_shapes, shape_of
 from core.planner.sharding import Held, Strategy
@@ -22,6 +22,7 @@ from core.types import Data, Plan, Workload
 # The C library keeps part of what is freed between tensors of ever-changing sizes: measured on SmolLM2, see
 # docs/planning.md. CUDA's allocator reports the tensors themselves.
 CPU_GAPS = 1.35
+ROUNDED = "weights train in bfloat16: updates are rounded stochastically, and the optimizer's states are float32"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def estimate(
         load.accumulation,
         (int(lines), int(length)),
         amount,
-        (*approach.notes, *load.notes),
+        (*approach.notes, *load.notes, *((ROUNDED,) if held.rounded and (ranks == 1 or strategy == "ddp") else ())),
     )
 
 
@@ -130,12 +131,16 @@ def default_workload(plan: Plan, model: Any, data: Data, ranks: int) -> Workload
 
 def held_of(plan: Plan, model: Any) -> Held:
     """What is there whatever the batch."""
+    import torch
+
     parameters = list(model.parameters())
     learning = [parameter for parameter in parameters if parameter.requires_grad]
-    width = max((parameter.element_size() for parameter in learning), default=4)
+    low = sum(parameter.numel() for parameter in learning if parameter.dtype == torch.bfloat16)
+    rounded = bool(low) and rounds_stochastically(str(plan.recipe["optimizer"] or "adamw_torch_fused"))
     gradients = float(sum(parameter.numel() * parameter.element_size() for parameter in learning))
     momentum = "momentum" in str(plan.recipe["optim_args"] or "")
     trained = sum(parameter.numel() for parameter in learning)
+    width = 4 if rounded else max((parameter.element_size() for parameter in learning), default=4)
     optimizer = state_bytes(str(plan.recipe["optimizer"] or "adamw"), trained, width, momentum=momentum)
     layers = decoder_layers(model)
     largest = max(layers, key=_bytes, default=None)
@@ -149,6 +154,8 @@ def held_of(plan: Plan, model: Any) -> Held:
         layer_gradients=_bytes(largest, trained=True) if largest is not None else gradients,
         largest=max((float(parameter.untyped_storage().nbytes()) for parameter in learning), default=0.0),
         parameters=sum(parameter.numel() for parameter in parameters),
+        rounded=rounded,
+        widened=2.0 * low if plan.recipe["bf16"] != "full" else 0.0,
     )
 
 
@@ -223,7 +230,7 @@ def _peak(
     share = mine.gradients / held.gradients if held.gradients else 1.0
     passing = gaps * (memory.peak - memory.gradients) + share * memory.gradients
     optimizer = str(plan.recipe["optimizer"] or "adamw")
-    update = step_bytes(optimizer, mine.gradients, held.largest, cuda=device.kind == "cuda")
+    update = step_bytes(optimizer, mine.gradients, held.largest, cuda=device.kind == "cuda", rounded=mine.rounded)
     always = device.base if device.kind == "cpu" else 0.0
     always += mine.weights + mine.optimizer + buffers
     parts = {

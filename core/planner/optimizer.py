@@ -57,8 +57,13 @@ def state_bytes(optimizer: str, trained: int, width: int, *, momentum: bool = Fa
     return trained * states * width
 
 
-def step_bytes(optimizer: str, trained: float, largest: float, *, cuda: bool) -> float:
-    """Bytes that the update itself takes for a moment. trained: bytes of all that trains; largest: of one tensor."""
+def step_bytes(optimizer: str, trained: float, largest: float, *, cuda: bool, rounded: bool = False) -> float:
+    """Bytes that the update itself takes for a moment. trained: bytes of all that trains; largest: of one tensor.
+
+    rounded: what trains is in bfloat16, and handed to the optimizer one by one, with its gradient, in float32.
+    """
+    if rounded:
+        return 4 * largest + step_bytes(optimizer, 2 * largest, 2 * largest, cuda=cuda)
     if "fused" in optimizer or "8bit" in optimizer or "4bit" in optimizer:
         return 0.0
     # without a fused kernel, CUDA works on all tensors at once and the CPU on one after the other

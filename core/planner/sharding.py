@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,9 @@ LIVE_PARAMETERS = 10**9  # DeepSpeed's own default for stage3_max_live_parameter
 class Held:
     """Bytes that do not depend on the batch. layer: the largest decoder layer; root: what is in no layer.
     layer_gradients: what of
-    it trains. largest: the largest tensor that trains. parameters: how many numbers the weights are."""
+    it trains. largest: the largest tensor that trains. parameters: how many numbers the weights are.
+    rounded: updates of weights in bfloat16 are rounded stochastically, where each rank has all of a weight.
+    widened: what of the weights trains in bfloat16, and is held in float32 where weights are shared out."""
 
     weights: float
     gradients: float
@@ -29,6 +31,8 @@ class Held:
     layer_gradients: float = 0.0
     largest: float = 0.0
     parameters: int = 1
+    rounded: bool = False
+    widened: float = 0.0
 
     def per_rank(self, ranks: int, strategy: Strategy) -> tuple[Held, float]:
         """(what one rank holds, the buffers it needs beside that).
@@ -42,8 +46,11 @@ class Held:
         if strategy == "ddp":
             return self, self.gradients
         part = Held(self.weights / ranks, self.gradients / ranks, self.optimizer / ranks, parameters=self.parameters)
+        more = self.widened / ranks
         if strategy == "fsdp":
+            part = replace(part, weights=part.weights + more, gradients=part.gradients + more)
             return part, min(self.weights, self.root + 2 * self.layer) + self.layer_gradients
+        part = replace(part, optimizer=part.optimizer + 2 * more)  # a copy of its own, in float32
         live = min(self.weights, LIVE_PARAMETERS * self.weights / max(1, self.parameters))
         return part, live + self.layer_gradients
 

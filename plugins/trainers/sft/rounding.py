@@ -9,12 +9,18 @@ float32, for the same reason. That takes 12 bytes for each number that trains, w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from core.console import say
 from core.planner.optimizer import rounds_stochastically
+
+if TYPE_CHECKING:
+    from .trainer import SFTTrainer
+
+AT_ONCE = 2**24  # numbers that are drawn for together
+LOST = "updates of less than 1/512 of a weight are lost"
 
 
 class StochasticRounding(torch.optim.Optimizer):
@@ -60,7 +66,9 @@ class StochasticRounding(torch.optim.Optimizer):
         parameter.grad = gradient.float()
         try:
             self.inner.step()
-            held.copy_(rounded(parameter.data, draw))
+            parameter.grad = None  # and its copy is gone
+            for there, moved in zip(_pieces(held), _pieces(parameter.data), strict=True):
+                there.copy_(rounded(moved, draw))
         finally:
             parameter.grad = None
             parameter.data = held
@@ -89,6 +97,11 @@ class StochasticRounding(torch.optim.Optimizer):
         self._share()
 
 
+def _pieces(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Views that together are `tensor`, so that what is drawn for it takes little memory."""
+    return torch.split(tensor.view(-1), AT_ONCE) if tensor.is_contiguous() else (tensor,)
+
+
 def rounded(wide: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
     """float32 as bfloat16: one of the two nearest, by chance, so that the mean is `wide`. What is bfloat16 stays."""
     bits = torch.randint(0, 2**16, wide.shape, dtype=torch.int32, device=wide.device, generator=draw)
@@ -96,20 +109,25 @@ def rounded(wide: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
     return torch.where(wide.isfinite(), bits.view(torch.float32), wide).to(torch.bfloat16)
 
 
-def with_small_updates(
-    optimizer: torch.optim.Optimizer, name: str, seed: int, number: Callable[[], int]
-) -> torch.optim.Optimizer:
-    """`optimizer` (which the recipe calls `name`), made not to lose small updates of weights in bfloat16; says which.
+def with_small_updates(optimizer: torch.optim.Optimizer, trainer: SFTTrainer) -> torch.optim.Optimizer:
+    """The optimizer of `trainer`, made not to lose small updates of weights in bfloat16; says what it does.
 
-    One whose parameters do not move independently is left as it is, with a warning.
+    One that does not move each parameter by itself is left as it is, with a warning. Where the model is shared out,
+    accelerate (in mixed precision) and DeepSpeed hold what trains in float32.
     """
+    name, arguments = str(getattr(trainer.args.optim, "value", trainer.args.optim)), trainer.args
     if not any(p.dtype == torch.bfloat16 for group in optimizer.param_groups for p in group["params"]):
         return optimizer
-    if not rounds_stochastically(name):
-        say(
-            f"warning: weights train in bfloat16, and optimizer {name!r} loses updates of less than 1/512 of a weight: "
-            "bf16: false holds them in float32, optimizer: adamw_torch_fused rounds them stochastically"
-        )
+    if trainer.is_deepspeed_enabled or (trainer.is_fsdp_enabled and arguments.bf16):
         return optimizer
-    say("weights train in bfloat16: updates are computed in float32, and rounded stochastically")
-    return StochasticRounding(optimizer, seed, number)
+    if trainer.is_fsdp_enabled:
+        say(f"warning: weights train in bfloat16, and {LOST}: bf16: true holds what trains in float32")
+    elif not rounds_stochastically(name):
+        say(
+            f"warning: weights train in bfloat16, and with optimizer {name!r} {LOST}: bf16: false holds them in "
+            "float32, optimizer: adamw_torch_fused rounds their updates stochastically"
+        )
+    else:
+        say("weights train in bfloat16: updates are computed in float32, and rounded stochastically")
+        return StochasticRounding(optimizer, int(arguments.seed), lambda: int(trainer.state.global_step))
+    return optimizer

@@ -25,6 +25,7 @@ from .checkpoints import Progress
 from .loss import head_of, summed_loss
 from .out_of_memory import Divider, NumberedRows, numbered
 from .refused import refused_step
+from .rounding import with_small_updates
 from .saving import save_checkpoint
 
 Batch = Mapping[str, torch.Tensor]
@@ -135,6 +136,12 @@ class SFTTrainer(Trainer):
         self._step_targets = int(targets)
         self._step_loss = torch.zeros((), dtype=torch.float64, device=device)
         return batches, targets
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """transformers' own; one that loses no small update of weights in bfloat16."""
+        if self.optimizer is None:
+            self.optimizer = with_small_updates(super().create_optimizer(model), self)
+        return self.optimizer
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: it walks over all parameters in each micro batch."""

@@ -65,6 +65,29 @@ def test_8b_lora_in_bfloat16(make: Make) -> None:
     assert own.fits
 
 
+def test_full_tuning_in_bfloat16_has_states_in_float32(make: Make) -> None:
+    """8.03e9 weights and gradients of 2 bytes and two states of 4: 12 bytes each; and what rounding one takes."""
+    settings = {"micro_batch_size": 1, "sequence_len": 2048, "gradient_checkpointing": True}
+    layout = lay_out(make("8b", **settings), gpu_memory=192)
+    own, largest = layout.estimates[0], 128256 * 4096
+    assert own.weights_dtype == own.trained_dtype == "bfloat16"
+    assert own.parts["weights"] == pytest.approx(2 * 8_030_261_248, rel=1e-3)
+    assert own.parts["gradients"] == 2 * 8_030_261_248
+    assert own.parts["optimizer"] == 8 * 8_030_261_248
+    assert own.peak >= 12 * 8_030_261_248 + 8 * largest
+    assert any("rounded stochastically" in note for note in own.notes)
+
+
+@pytest.mark.parametrize(("optimizer", "bytes_each"), [("adamw_torch_fused", 8), ("adagrad", 2)])
+def test_what_an_optimizer_keeps_of_weights_in_bfloat16(
+    make: Make, tiny_model: Path, optimizer: str, bytes_each: int
+) -> None:
+    """One that moves weights together keeps its states as they are held, and loses small updates."""
+    own = lay_out(make(tiny_model, bf16=True, optimizer=optimizer)).estimates[0]
+    assert own.parts["optimizer"] == bytes_each * own.total
+    assert any("rounded stochastically" in note for note in own.notes) is (bytes_each == 8)
+
+
 def test_70b_qlora_at_2k_tokens_with_checkpointing(make: Make) -> None:
     """68.5e9 packed weights at 0.516 bytes and two embeddings of 1.05e9 in bfloat16: 36.8 GiB of weights."""
     plan = make(

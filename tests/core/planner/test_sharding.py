@@ -51,3 +51,14 @@ def test_what_each_of_four_holds() -> None:
         mine, needed = held.per_rank(4, strategy)  # type: ignore[arg-type]
         assert (mine.weights, mine.gradients, mine.optimizer) == (4 * GB, 2 * GB, 8 * GB)
         assert needed == buffers
+
+
+def test_what_trains_in_bfloat16_is_held_in_float32_where_it_is_shared_out() -> None:
+    """100 numbers of 2 bytes on 4 ranks: FSDP has weights and gradients of 4, ZeRO-3 a copy of 4 beside those of 2."""
+    held = Held(200.0, 200.0, 800.0, rounded=True, widened=200.0)
+    assert held.per_rank(1, "fsdp") == (held, 0.0)
+    assert held.per_rank(4, "ddp")[0] == held
+    fsdp, _ = held.per_rank(4, "fsdp")
+    assert (fsdp.weights, fsdp.gradients, fsdp.optimizer, fsdp.rounded) == (100.0, 100.0, 200.0, False)
+    zero, _ = held.per_rank(4, "zero3")
+    assert (zero.weights, zero.gradients, zero.optimizer) == (50.0, 50.0, 300.0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.planner.optimizer import rounds_stochastically
+from plugins.trainers.sft import rounding
 from plugins.trainers.sft.rounding import StochasticRounding, rounded, with_small_updates
 
 STEPS = 200
@@ -138,16 +141,83 @@ def test_a_schedule_reaches_the_optimizer_within() -> None:
     assert [group["lr"] for group in rounding.inner.param_groups] == [5e-6]
 
 
-def test_what_is_said_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "settings", "rounds", "said"),
+    [
+        ("sgd", {}, True, "updates are computed in float32, and rounded stochastically"),
+        (
+            "schedule_free_adamw",
+            {},
+            False,
+            "optimizer 'schedule_free_adamw' updates of less than 1/512 of a weight",
+        ),
+        ("sgd", {"is_deepspeed_enabled": True}, False, ""),
+        ("sgd", {"is_fsdp_enabled": True, "bf16": True}, False, ""),
+        ("sgd", {"is_fsdp_enabled": True}, False, "bf16: true holds what trains in float32"),
+    ],
+)
+def test_what_is_done_and_said(
+    capsys: pytest.CaptureFixture[str], optimizer: str, settings: dict[str, bool], rounds: bool, said: str
+) -> None:
+    kinds = {name: settings.get(name, False) for name in ("is_deepspeed_enabled", "is_fsdp_enabled")}
+    arguments = SimpleNamespace(optim=optimizer, seed=1, bf16=settings.get("bf16", False))
+    trainer: Any = SimpleNamespace(args=arguments, state=SimpleNamespace(global_step=0), **kinds)
     parameters = weights()
     plain = torch.optim.SGD(parameters, lr=0.1)
-    assert with_small_updates(plain, "schedule_free_adamw", 0, lambda: 0) is plain
-    assert "optimizer 'schedule_free_adamw' loses updates of less than 1/512 of a weight" in capsys.readouterr().out
-    assert isinstance(with_small_updates(plain, "sgd", 0, lambda: 0), StochasticRounding)
-    assert "rounded stochastically" in capsys.readouterr().out
+    found = with_small_updates(plain, trainer)
+    assert isinstance(found, StochasticRounding) if rounds else found is plain
+    out = capsys.readouterr().out
+    assert said in out if said else out == ""
     wide = torch.optim.SGD(parameters[1:2], lr=0.1)
-    assert with_small_updates(wide, "sgd", 0, lambda: 0) is wide
+    assert with_small_updates(wide, trainer) is wide
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rounds"),
+    [
+        ("adamw_torch_fused", False),
+        *((name, True) for name in ("adamw_torch_fused", "adafactor", "muon", "lion_8bit")),
+    ],
+)
+def test_a_run_in_bfloat16_moves_weights_by_less_than_it_can_tell(
+    prepare: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    optimizer: str,
+    rounds: bool,
+) -> None:
+    """At this rate no weight of one moves, rounded to the nearest."""
+    if optimizer == "lion_8bit":
+        pytest.importorskip("bitsandbytes")
+    monkeypatch.setattr(rounding, "rounds_stochastically", lambda name: rounds)
+    settings = {"optimizer": optimizer, "learning_rate": 3e-4, "lr_scheduler": "constant", "warmup_steps": 0}
+    training, model = prepare(max_steps=4, max_grad_norm=0.0, **settings)
+    model.to(torch.bfloat16)
+    norms = [parameter for name, parameter in model.named_parameters() if "norm" in name]
+    before = torch.cat([parameter.detach().clone() for parameter in norms])
+    assert torch.equal(before, torch.ones_like(before))
+    assert all(loss == loss for loss in training.run().losses)
+    moved = int((torch.cat([parameter.detach() for parameter in norms]) != before).sum())
+    assert (moved > 0) is rounds
+    assert ("1/512" in capsys.readouterr().out) is not rounds
+
+
+def test_a_run_in_bfloat16_resumes_to_the_last_bit(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    settings = {"learning_rate": 1e-3, "lr_scheduler": "constant", "save_steps": 3, "bf16": "full"}
+    straight, first = prepare("straight", max_steps=6, **settings)
+    first.to(torch.bfloat16)
+    expected = straight.run()
+    begun, model = prepare("begun", max_steps=3, **settings)
+    model.to(torch.bfloat16)
+    begun.run()
+    resumed, second = prepare(
+        "resumed", max_steps=6, resume_from=tmp_path / "begun" / "out" / "checkpoint-3", **settings
+    )
+    second.to(torch.bfloat16)
+    assert resumed.run().losses == expected.losses
+    for ours, theirs in zip(second.parameters(), first.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(
