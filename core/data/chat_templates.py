@@ -5,9 +5,11 @@ The named templates are written here to give, letter for letter, the text that t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core.check.paths import resolve_input_path
 from core.errors import UserError
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 DEFAULT = "tokenizer_default"
 FALLBACK = "tokenizer_default_fallback_"
 JINJA = "jinja"
+VARIABLES_END = "{# chat_template_kwargs #}"
+OWN_VARIABLES = frozenset(("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"))
 
 _MUST_ALTERNATE = (
     "{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}"
@@ -129,8 +133,22 @@ def known_template(name: str) -> bool:
     return name in (DEFAULT, JINJA) or plain in NAMED or plain in FAMILIES
 
 
-def resolve_chat_template(tokenizer: Tokenizer, name: str | None = None, jinja: str | None = None) -> str:
-    """The jinja text that `name` and `jinja` of a recipe stand for. Raises `UserError` if there is none."""
+def resolve_chat_template(
+    tokenizer: Tokenizer,
+    name: str | None = None,
+    jinja: str | None = None,
+    variables: Mapping[str, Any] | None = None,
+) -> str:
+    """The jinja text that `name` and `jinja` of a recipe stand for. Raises `UserError` if there is none.
+
+    variables: what the template reads beside the messages, as `chat_template_kwargs` has it. They are written into the
+    text, so that a server that knows nothing of them asks as was trained.
+    """
+    template = _resolved(tokenizer, name, jinja)
+    return _with(variables, template.rpartition(VARIABLES_END)[2]) if variables else template
+
+
+def _resolved(tokenizer: Tokenizer, name: str | None, jinja: str | None) -> str:
     if jinja and name in (None, DEFAULT, JINJA):
         return _text_or_file(jinja)
     if jinja:
@@ -155,6 +173,36 @@ def resolve_chat_template(tokenizer: Tokenizer, name: str | None = None, jinja: 
             help=f"set chat_template to one of {', '.join(NAMED)}, or give the model's own with chat_template_jinja",
         )
     return _named(name)
+
+
+def _with(variables: Mapping[str, Any], template: str) -> str:
+    """`template` with `variables` set before all else."""
+    for name in variables:
+        if not name.isidentifier() or name in OWN_VARIABLES:
+            raise UserError(
+                f"chat_template_kwargs cannot set {name!r}",
+                help="it sets variables of the template's own, such as enable_thinking",
+            )
+    set_all = "".join(f"{{% set {name} = {_literal(value)} %}}" for name, value in variables.items())
+    return f"{set_all}{VARIABLES_END}{template}"
+
+
+@lru_cache(maxsize=64)
+def unread_variables(template: str) -> tuple[str, ...]:
+    """The names of `chat_template_kwargs` that a resolved template never reads."""
+    head, mark, rest = template.partition(VARIABLES_END)
+    names = re.findall(r"{% set (\w+) = ", head) if mark else []
+    return tuple(name for name in names if not re.search(rf"\b{name}\b", rest))
+
+
+def _literal(value: Any) -> str:
+    """`value`, of a YAML file, as jinja writes it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_literal(str(key))}: {_literal(entry)}' for key, entry in value.items())}}}"
+    plain = {None: "none", True: "true", False: "false"}
+    return plain[value] if value is None or isinstance(value, bool) else repr(value)
 
 
 def _text_or_file(jinja: str) -> str:
@@ -184,5 +232,6 @@ def adopt_chat_template(plan: Plan, tokenizer: Tokenizer) -> None:
     name, jinja = plan.recipe["chat_template"], plan.recipe["chat_template_jinja"]
     if jinja:
         jinja = resolve_input_path(jinja, plan.recipe.folder_of(("chat_template_jinja",)))
-    if jinja or (name is not None and name != DEFAULT):
-        tokenizer.chat_template = resolve_chat_template(tokenizer, name, jinja)
+    variables = plan.recipe["chat_template_kwargs"]
+    if jinja or variables or (name is not None and name != DEFAULT):
+        tokenizer.chat_template = resolve_chat_template(tokenizer, name, jinja, variables)

@@ -29,6 +29,7 @@ BASE_KEYS = (
     "added_tokens_overrides",
     "chat_template",
     "chat_template_jinja",
+    "chat_template_kwargs",
     "resize_token_embeddings_to_32x",
     "reinit_weights",
 )

@@ -182,5 +182,9 @@ def _datasets_of(datasets: Sequence[DatasetPlan], item: Item) -> list[DatasetPla
 def _in_own_template(dataset: DatasetPlan, tokenizer: Tokenizer) -> DatasetPlan:
     if not tokenizer.chat_template or "chat_template" not in dataset.options:
         return dataset
-    options = {key: value for key, value in dataset.options.items() if key != "chat_template_jinja"}
+    options = {
+        key: value
+        for key, value in dataset.options.items()
+        if key not in ("chat_template_jinja", "chat_template_kwargs")
+    }
     return replace(dataset, options={**options, "chat_template": "tokenizer_default"})

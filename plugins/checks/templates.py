@@ -34,7 +34,7 @@ def round_trip(facts: DataFacts, options: Options) -> Watch:
     """Text that its tokens do not give back, and prompts that are tokenised or written otherwise when served."""
     tokenizer = facts.tokenizer
     lost, other, unasked = Marks(), Marks(), Marks()
-    endings: dict[tuple[str | None, str | None], str] = {}
+    endings: dict[tuple[str | None, str | None, str], str] = {}
 
     def see(part: str, first: int, examples: Sequence[CheckedExample]) -> None:
         numbered = list(enumerate(examples, first))
@@ -87,14 +87,15 @@ def _otherwise(rows: Sequence[Numbered], tokenizer: Any) -> Iterator[int]:
             yield number
 
 
-def _asks(example: CheckedExample, endings: dict[tuple[str | None, str | None], str], tokenizer: Any) -> bool:
+def _asks(example: CheckedExample, endings: dict[tuple[str | None, str | None, str], str], tokenizer: Any) -> bool:
     """Whether a chat's prompt ends as the template ends a prompt that asks for an answer."""
     if not example.answer or "chat_template" not in example.dataset.format.options_schema:
         return True
     options = example.dataset.options
-    key = (options.get("chat_template"), options.get("chat_template_jinja"))
+    variables = options.get("chat_template_kwargs")
+    key = (options.get("chat_template"), options.get("chat_template_jinja"), repr(variables))
     if key not in endings:
-        endings[key] = _ending(resolve_chat_template(tokenizer, *key), tokenizer)
+        endings[key] = _ending(resolve_chat_template(tokenizer, *key[:2], variables), tokenizer)
     return example.prompt.endswith(endings[key])
 
 

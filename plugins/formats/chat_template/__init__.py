@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from core import Conversation, DatasetFormat, Example, RowError, Segment, UserError, hookimpl, load_fragment
-from core.data.chat_templates import resolve_chat_template
+from core.data.chat_templates import resolve_chat_template, unread_variables
 from plugins.formats.chat_template.messages import Spoken, read_messages, role_names, thoughts_of
 from plugins.formats.chat_template.tools import CALLS, read_tools
 from plugins.formats.chat_template.training import UNSAID, parts_of
@@ -28,7 +28,12 @@ THINKING_NOTE = "what the template writes between its generation prompt and the 
 
 def render(row: Mapping[str, Any], options: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[Example]:
     """One example: the conversation, with the messages of the roles to train and their ends of turn trained."""
-    template = resolve_chat_template(tokenizer, options.get("chat_template"), options.get("chat_template_jinja"))
+    template = resolve_chat_template(
+        tokenizer,
+        options.get("chat_template"),
+        options.get("chat_template_jinja"),
+        options.get("chat_template_kwargs"),
+    )
     spoken = read_messages(row, options, template)
     messages = [one.message for one in spoken]
     tools = read_tools(row, options)
@@ -49,6 +54,8 @@ def render(row: Mapping[str, Any], options: Mapping[str, Any], tokenizer: PreTra
     )
     if tools and "tools" not in template:
         notes[TOOLS_NOTE] = None
+    for name in unread_variables(template):
+        notes[f"the chat template reads no variable {name!r}: chat_template_kwargs does nothing with it"] = None
     return [Example([segment for segment in segments if segment.text], notes=tuple(notes))]
 
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from core.data.chat_templates import NAMED, resolve_chat_template
+from core.data.chat_templates import NAMED, adopt_chat_template, resolve_chat_template, unread_variables
 from core.errors import UserError
+from plugins.formats.chat_template import render
+from tests.core.plans import make_test_plan
 
 MESSAGES = [
     {"role": "user", "content": "Hi"},
@@ -73,3 +75,55 @@ def test_refusals(tokenizer: Any, name: str | None, jinja: str | None, message: 
         resolve_chat_template(tokenizer, name, jinja)
     assert error.value.message.startswith(message)
     assert error.value.help
+
+
+THINKS = (
+    "{%- for m in messages -%}{{- m.role + ': ' + m.content + '|' -}}{%- endfor -%}"
+    "{%- if enable_thinking is defined and enable_thinking is false -%}{{- 'no' -}}{%- endif -%}{{- marks -}}"
+)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        (None, "user: Hi|"),
+        ({}, "user: Hi|"),
+        ({"enable_thinking": False}, "user: Hi|no"),
+        ({"enable_thinking": True}, "user: Hi|"),
+        (
+            {"marks": ['it\'s "{% x %}"', None, 1.5, True, {"k": 2}]},
+            "user: Hi|['it\\'s \"{% x %}\"', None, 1.5, True, {'k': 2}]",
+        ),
+    ],
+)
+def test_variables_are_written_into_the_template(tokenizer: Any, variables: Any, expected: str) -> None:
+    template = resolve_chat_template(tokenizer, None, THINKS, variables)
+    assert tokenizer.apply_chat_template(MESSAGES[:1], chat_template=template, tokenize=False) == expected
+    # what a data set sets stands in place of what the recipe sets, which the tokenizer has taken over
+    tokenizer.chat_template = template
+    again = resolve_chat_template(tokenizer, None, None, {"enable_thinking": False})
+    assert again == resolve_chat_template(tokenizer, None, THINKS, {"enable_thinking": False})
+
+
+@pytest.mark.parametrize("name", ["messages", "add_generation_prompt", "a b", ""])
+def test_what_is_no_variable_of_a_template(tokenizer: Any, name: str) -> None:
+    with pytest.raises(UserError, match="chat_template_kwargs cannot set"):
+        resolve_chat_template(tokenizer, None, THINKS, {name: 1})
+
+
+def test_variables_that_nothing_reads_are_told(tokenizer: Any) -> None:
+    given = {"enable_thinking": False, "enable_thinkng": True}
+    assert unread_variables(resolve_chat_template(tokenizer, None, THINKS, given)) == ("enable_thinkng",)
+    assert unread_variables(THINKS) == ()
+    row = {"messages": MESSAGES[:2]}
+    (example,) = render(row, {"chat_template_jinja": THINKS, "chat_template_kwargs": given}, tokenizer)
+    assert any("reads no variable 'enable_thinkng'" in note for note in example.notes)
+
+
+def test_the_tuned_model_keeps_the_variables(tokenizer: Any, tmp_path: Path) -> None:
+    plan = make_test_plan(tmp_path, tmp_path / "no-model", chat_template_kwargs={"enable_thinking": False})
+    tokenizer.chat_template = THINKS
+    adopt_chat_template(plan, tokenizer)
+    assert tokenizer.apply_chat_template(MESSAGES[:1], tokenize=False) == "user: Hi|no"
+    adopt_chat_template(plan, tokenizer)
+    assert tokenizer.chat_template.count("enable_thinking = ") == 1
