@@ -71,8 +71,8 @@ def _prepared(root: Path) -> Iterator[Kept]:
     from core.data.cache import cache_entries
 
     for entry in cache_entries(root):
-        train = entry.meta["stats"]["train"]
-        about = f"{train['examples']:,} examples, {train['tokens']:,} tokens, {Path(entry.meta['recipe']).name}"
+        examples, tokens = (sum(one[key] for one in entry.meta["stats"]["datasets"]) for key in ("examples", "tokens"))
+        about = f"{examples:,} examples, {tokens:,} tokens, {Path(entry.meta['recipe']).name}"
         yield Kept(entry.key, "prepared", entry.size, entry.used, about, entry.folder)
 
 

@@ -89,7 +89,7 @@ def execute(args: argparse.Namespace) -> int:
         try:
             refuse_nothing(gathered)
             if not report.errors and gathered.streamed is None:
-                divide(gathered, plan.recipe, stats)
+                _, stats = divide(*gathered.rows(), plan, stats)
         except DataError as error:
             refusal = error
         print("\n".join([*lines_about(stats, plan.recipe), *said]))

@@ -22,13 +22,13 @@ from core.data.cache import CacheEntry, key_inputs, key_of, prepared_folder, tak
 from core.data.chat_templates import adopt_chat_template
 from core.data.collect import Limits, collect, collect_items, read_items
 from core.data.collected import Collected
-from core.data.prepared import Parted, load_part, part_rows, write_parts
+from core.data.mix import weight_of
+from core.data.prepared import Parted, Rows, load_part, part_rows, read_rows, rows_of, write_rows
 from core.data.share import on_main_first
 from core.data.store import Store, Stored
 from core.data.stream import HeldOut, Stream
 from core.data.summary import lines_about
 from core.errors import DataError
-from core.recipe import Recipe
 from core.sharing.variables import hide
 from core.types import Data, DatasetPlan, Item, Plan
 
@@ -61,6 +61,10 @@ class Gathered:
         )
         return DataFacts(train, validation, test, tokenizer, self.limits.sequence_len)
 
+    def rows(self) -> tuple[list[Rows], list[Rows]]:
+        """Those of training and of validation."""
+        return rows_of(self.training), rows_of(self.validation)
+
 
 def prepare(plan: Plan, tokenizer: Tokenizer) -> Data:
     """All data of `plan`; on all ranks alike, the main process does the work. Says a table of counts and what the data
@@ -69,19 +73,27 @@ def prepare(plan: Plan, tokenizer: Tokenizer) -> Data:
     Raises `DataError` for data that cannot be read or cannot teach; every bad row is counted.
     """
     adopt_chat_template(plan, tokenizer)
-    entry = on_main_first(lambda: _entry(plan, tokenizer))
+    divided: list[tuple[Parted, dict[str, Any]]] = []
+
+    def work() -> CacheEntry:
+        entry, *made = _entry(plan, tokenizer)
+        divided.extend(made)
+        return entry
+
+    entry = on_main_first(work)
+    parted, stats = divided[0] if divided else _divided(entry, plan)
     items: list[Item] = []
     most = plan.evaluation.limit
     for dataset in plan.evaluation.datasets:
         left = None if most is None else most - len(items)
         items += read_items(dataset, tokenizer, limits_of(plan), first_index=len(items), most=left)
-    train, val = load_part(entry, "train"), load_part(entry, "val")
+    train, val = load_part(entry, parted.train), load_part(entry, parted.val)
     assert train is not None
     return Data(
         train,
         val,
         tuple(items),
-        entry.meta["stats"],
+        stats,
         pad_token_id=_pad_token_id(tokenizer),
         stream=stream_of(plan, tokenizer, items, val) if plan.recipe["streaming"] else None,
     )
@@ -153,24 +165,29 @@ def stats_of(gathered: Gathered, report: AuditReport) -> dict[str, Any]:
     }
 
 
-def _entry(plan: Plan, tokenizer: Tokenizer) -> CacheEntry:
-    """The prepared data of `plan`, found or made, with what there is to say about it said."""
+def _entry(plan: Plan, tokenizer: Tokenizer) -> tuple[CacheEntry, tuple[Parted, dict[str, Any]]]:
+    """The prepared rows of `plan`, found or made, and how they are divided, with what there is to say about it said."""
     inputs = key_inputs(plan, tokenizer)
     root = prepared_folder(plan.recipe["dataset_prepared_path"])
     key = key_of(inputs) if inputs is not None else f"once-{uuid.uuid4().hex}"
-    entry, found = take_entry(root, key, partial(_build, plan, tokenizer, inputs))
+    audited: list[str] = []
+    entry, found = take_entry(root, key, partial(_build, plan, tokenizer, inputs, audited))
     if inputs is None:
         # nobody can tell whether the same data would be met again
         atexit.register(shutil.rmtree, entry.folder, ignore_errors=True)
+    parted, stats = _divided(entry, plan)
+    for line in [*lines_about(stats, plan.recipe), *hide(entry.meta["audit_lines"] if found else audited, plan.recipe)]:
+        say(line)
     if found:
-        for line in [*lines_about(entry.meta["stats"], plan.recipe), *hide(entry.meta["audit_lines"], plan.recipe)]:
-            say(line)
         say(f"prepared before, in {entry.meta['seconds']:,.1f} s: read from {entry.folder}")
-    return entry
+    return entry, (parted, stats)
 
 
-def _build(plan: Plan, tokenizer: Tokenizer, inputs: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
-    """Prepare the data of `plan` into `folder`; returns what is kept beside the files, JSON-ready."""
+def _build(
+    plan: Plan, tokenizer: Tokenizer, inputs: Mapping[str, Any] | None, audited: list[str], folder: Path
+) -> dict[str, Any]:
+    """Prepare the rows of `plan` into `folder`; returns what is kept beside the files, JSON-ready. audited: gets what
+    the audit says."""
     recipe = plan.recipe
     with tempfile.TemporaryDirectory(prefix=".texts-", dir=folder) as texts:
         held_out = bool(plan.validation or plan.evaluation.datasets)
@@ -179,32 +196,37 @@ def _build(plan: Plan, tokenizer: Tokenizer, inputs: Mapping[str, Any] | None, f
         refuse_nothing(gathered)
         report = checks.report(gathered.facts(tokenizer))
         stats = stats_of(gathered, report)
-        parted = None if report.errors else divide(gathered, recipe, stats)
-        for line in [*lines_about(stats, recipe), *hide(audit_lines(report), recipe)]:
-            say(line)
+        audited += audit_lines(report)
+        if report.errors:
+            for line in [*lines_about(stats, recipe), *hide(audited, recipe)]:
+                say(line)
         again = audit_lines(report, speed=FROM_CACHE)
         refuse_errors(report, recipe)
-        assert parted is not None
-        write_parts(folder, parted)
-    return {
-        "recipe": str(recipe.path),
-        "inputs": inputs,
-        "stats": stats,
-        "parts": parted.described(),
-        "audit_lines": again,
-    }
+        rows = {
+            "training": write_rows(folder, gathered.training),
+            "validation": write_rows(folder, gathered.validation),
+        }
+    return {"recipe": str(recipe.path), "inputs": inputs, "stats": stats, "rows": rows, "audit_lines": again}
 
 
-def divide(gathered: Gathered, recipe: Recipe, stats: dict[str, Any]) -> Parted:
-    """The rows parted, weighted and shuffled as `recipe` says; `stats` is told how many are in each part.
+def _divided(entry: CacheEntry, plan: Plan) -> tuple[Parted, dict[str, Any]]:
+    return divide(read_rows(entry, "training"), read_rows(entry, "validation"), plan, entry.meta["stats"])
+
+
+def divide(
+    training: Sequence[Rows], validation: Sequence[Rows], plan: Plan, stats: Mapping[str, Any]
+) -> tuple[Parted, dict[str, Any]]:
+    """The rows parted, weighted and shuffled as `plan` says, and `stats` with how many are in each part.
 
     Raises `DataError` where that cannot be done.
     """
-    parted = part_rows(gathered.training, gathered.validation, recipe)
-    stats |= parted.totals()
-    for entry, (trained_on, in_one_pass) in zip(stats["datasets"], parted.passes, strict=True):
-        entry |= {"trained_on": trained_on, "in_one_pass": in_one_pass}
-    return parted
+    parted = part_rows(training, validation, plan)
+    each = zip(stats["datasets"], plan.datasets, parted.passes, strict=True)
+    datasets = [
+        {**entry, "weight": weight_of(dataset.options), "trained_on": trained_on, "in_one_pass": in_one_pass}
+        for entry, dataset, (trained_on, in_one_pass) in each
+    ]
+    return parted, {**stats, "datasets": datasets, **parted.totals()}
 
 
 def _refuse_all(refusals: list[DataError]) -> None:

@@ -86,12 +86,6 @@ class Store:
         for sink in self._sinks:
             sink.close()
 
-    def kept(self) -> Ints:
-        """The numbers of the examples that are trained on."""
-        import numpy as np
-
-        return np.flatnonzero(np.frombuffer(self.flags, dtype=np.uint8) & KEPT)
-
     def read(self, chunk: int) -> list[CheckedExample]:
         """The examples of a chunk, read from disk. The store has to be closed."""
         with self.files[1].open("rb") as source:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from core.cli import main
 from core.data.cache import remove_folder, take_entry
 
-STATS = {"stats": {"train": {"examples": 3, "tokens": 1234}}, "recipe": "/somewhere/mine.yml"}
+STATS = {"stats": {"datasets": [{"examples": 3, "tokens": 1234}]}, "recipe": "/somewhere/mine.yml"}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The key of prepared data: one hash over everything that decides what the rows become.
+"""The key of prepared rows: one hash over everything that decides what they become.
 
 The content of the data, the tokenizer, its chat template, the code of formats and checks, the versions of the libraries
 that do the work, and every option: where one of them differs, the key does.
@@ -21,17 +21,17 @@ from core.types import DatasetPlan, Plan
 if TYPE_CHECKING:
     from core.types import Tokenizer
 
-LAYOUT = 1  # raise it when the files of an entry change their form
-# keys of the recipe that decide what is kept, in which order, and what the audit says; the rest stand in the options
+LAYOUT = 2  # raise it when the files of an entry change their form
+# keys of the recipe that decide what is kept, and what the audit says; the rest stand in the options
 RECIPE_KEYS = (
     "sequence_len",
     "excess_length_strategy",
     "on_bad_row",
     "max_bad_rows",
-    "val_set_size",
-    "seed",
-    "shuffle_merged_datasets",
 )
+# options of a data set that decide no more than how often a row is trained on; like the seed and the split, which are
+# in no key, they are used anew at every start
+USED_ANEW = ("weight",)
 # they read, render, tokenise and compare: another version may do so otherwise
 LIBRARIES = ("tunesmith", "tokenizers", "transformers", "jinja2", "datasets", "pyarrow", "rensa", "py3langid", "numpy")
 OWN_CODE = ("core.data", "core.audit", "plugins.formats", "plugins.checks")
@@ -87,7 +87,7 @@ def _described(dataset: DatasetPlan) -> dict[str, Any]:
         for name, value in dataset.options.items()
         if isinstance(value, str) and name.endswith("jinja") and "\n" not in value and _is_file(value)
     }
-    options = {name: _untold(value) for name, value in dataset.options.items()}
+    options = {name: _untold(value) for name, value in dataset.options.items() if name not in USED_ANEW}
     path = _untold(dataset.path) if "://" in dataset.path else shown(dataset.path)
     return {"path": path, "format": dataset.format.name, "options": options, "files": named}
 

@@ -139,9 +139,13 @@ CHANGES: dict[str, Change] = {
     "excess_length_strategy": recipe(excess_length_strategy="truncate"),
     "on_bad_row": recipe(on_bad_row="skip"),
     "max_bad_rows": recipe(max_bad_rows=0.5),
+}
+# these decide no row, but which of them are trained on and in which order
+DIVIDES: dict[str, Change] = {
     "val_set_size": recipe(val_set_size=0.5),
     "seed": recipe(seed=7),
     "shuffle_merged_datasets": recipe(shuffle_merged_datasets=False),
+    "weight": option(weight=1.5),
 }
 
 
@@ -150,6 +154,48 @@ def test_each_input_alone_changes_the_key(name: str, plan: Plan, tokenizer: Any,
     before = key_now(plan, tokenizer)
     assert key_now(plan, tokenizer) == before
     assert key_now(CHANGES[name](in_tmp_path, plan, tokenizer), tokenizer) != before
+
+
+@pytest.mark.parametrize("name", DIVIDES)
+def test_rows_are_divided_anew_without_being_tokenised_again(
+    name: str, plan: Plan, tokenizer: Any, in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.data import collect
+
+    plan = recipe(val_set_size=0.2)(in_tmp_path, replace(plan, validation=()), tokenizer)
+    changed = DIVIDES[name](in_tmp_path, plan, tokenizer)
+    assert key_now(changed, tokenizer) == key_now(plan, tokenizer)
+    first = prepare(plan, tokenizer)
+    fresh = prepare(
+        recipe(dataset_prepared_path=str(in_tmp_path / "other"))(in_tmp_path, changed, tokenizer), tokenizer
+    )
+    monkeypatch.setattr(collect, "encode_texts", lambda *given: pytest.fail("rows were tokenised again"))
+    second = prepare(changed, tokenizer)
+    assert first.val is not None
+    assert second.val is not None
+    assert fresh.val is not None
+    both = (first.train["place"], first.val["place"])
+    assert (second.train["place"], second.val["place"]) != both
+    assert (second.train.to_dict(), second.val.to_dict()) == (fresh.train.to_dict(), fresh.val.to_dict())
+    assert second.stats == fresh.stats
+    assert second.stats["train"] == {
+        "examples": len(second.train),
+        "tokens": sum(map(len, second.train["input_ids"])),
+        "trained_tokens": sum(label != -100 for labels in second.train["labels"] for label in labels),
+    }
+    again = prepare(plan, tokenizer)
+    assert again.val is not None
+    assert (again.train["place"], again.val["place"]) == both
+    assert len(cache_entries(in_tmp_path / "prepared")) == 1
+
+
+def test_rows_that_cannot_be_divided_are_kept_all_the_same(plan: Plan, tokenizer: Any, in_tmp_path: Path) -> None:
+    plan = replace(plan, validation=())
+    for _ in range(2):
+        with pytest.raises(DataError, match="none would be left to train on"):
+            prepare(recipe(val_set_size=20)(in_tmp_path, plan, tokenizer), tokenizer)
+    assert len(cache_entries(in_tmp_path / "prepared")) == 1
+    assert len(prepare(plan, tokenizer).train) == 20
 
 
 def test_every_key_of_the_recipe_has_its_test() -> None:
@@ -248,7 +294,7 @@ def test_refused_data_is_not_kept(plan: Plan, tokenizer: Any, in_tmp_path: Path)
 def test_a_damaged_entry_is_made_anew(plan: Plan, tokenizer: Any, in_tmp_path: Path, harm: str) -> None:
     rows = prepare(plan, tokenizer).train.to_dict()
     (entry,) = cache_entries(in_tmp_path / "prepared")
-    file = entry.folder / ("prepared.json" if harm == "meta" else entry.meta["parts"]["train"][0])
+    file = entry.folder / ("prepared.json" if harm == "meta" else entry.meta["rows"]["training"][0])
     file.write_bytes(file.read_bytes()[:-8])
     if harm == "missing":
         file.unlink()

@@ -13,7 +13,7 @@ import pytest
 
 from core.audit import CheckedExample, audit
 from core.audit.facts import CheckPlan, DataFacts
-from core.data.store import Store, Stored
+from core.data.store import KEPT, Store, Stored
 from core.host import load_host
 from core.testing.data import make_facts
 from core.types import DatasetFormat, Example, Segment
@@ -85,7 +85,7 @@ def test_counts_are_kept_in_memory(tokenizer: Any, tmp_path: Path) -> None:
     assert list(store.lengths) == [example.length for example in given]
     assert list(store.tokens) == [len(example.input_ids) for example in given]
     assert list(store.trained) == [int((example.labels != -100).sum()) for example in given]
-    assert store.kept().tolist() == [number for number, example in enumerate(given) if example.kept]
+    assert [bool(flags & KEPT) for flags in store.flags] == [example.kept for example in given]
 
 
 def test_an_empty_store_has_files(tmp_path: Path) -> None:
