@@ -10,6 +10,7 @@ SIDE = 560  # of the square of cells
 NAMED = 30  # with more labels their names would not be legible at the margin
 LONGEST = 26  # letters of a name at the margin
 MARGIN = 190
+LETTER = 7  # the width of a letter of them
 WORST = 10
 NO_LABEL = "no label"
 
@@ -54,8 +55,10 @@ def matrix(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     """Rows: expected, columns: answered, the last one no label. The shade is the share of the row."""
     size = len(labels)
     cell = min(34.0, SIDE / (size + 1))
-    margin = MARGIN if size <= NAMED else 24
-    slanted = MARGIN / 2 if size <= NAMED else 4  # names at the upper edge lean out to the right
+    longest = max(len(name) for name in (*labels, NO_LABEL))
+    room = min(MARGIN, 14 + LETTER * min(longest, LONGEST))  # for the names at both edges
+    margin = room if size <= NAMED else 24
+    slanted = room / 2 if size <= NAMED else 4  # names at the upper edge lean out to the right
     width, height = margin + cell * (size + 1) + slanted, margin + cell * size + 4
     right = sum(cells[row] for row, cells in enumerate(counts))
     total = sum(map(sum, counts))

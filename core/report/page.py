@@ -17,7 +17,7 @@ def report_page(values: Mapping[str, Any], predictions: Sequence[Mapping[str, An
     """The page as text. It loads nothing from anywhere: style, script and data are inside. lock: the lock file."""
     import yaml
 
-    metric = deciding_metric(values)
+    metric, names = deciding_metric(values), list(values["evaluation"])
     return render(
         "report.html.j2",
         values=values,
@@ -28,6 +28,7 @@ def report_page(values: Mapping[str, Any], predictions: Sequence[Mapping[str, An
         rows=comparison_rows(values) if values["evaluation"] else [],
         facts=run_rows(values),
         notes=notes(values),
+        strong=names.index("tuned") if "tuned" in names else None,
         gates=demands(values),
         repeats=parts.repeats(values),
         slices=parts.slices(values, metric),

@@ -114,7 +114,7 @@
     const answers = element("div", "answers", element("div", "answer expected", element("strong", "", "expected"), element("pre", "", item.references.join("\n"))));
     for (const column of columns) if (column.name in item.answers) answers.append(answerBox(item, column));
     shown.replaceChildren(element("article", "", element("h3", "", "item " + (item.index + 1) + " · " + item.place), element("pre", "prompt", item.prompt), answers));
-    reachable(shown.querySelector(".prompt"));
+    keepReachable(shown.querySelector(".prompt"));
   };
   const choose = (position) => {
     made.get(state.chosen)?.setAttribute("aria-selected", "false");

@@ -15,6 +15,7 @@ from core.report.figures import (
     size,
     with_interval,
 )
+from core.report.page import report_page
 
 
 def test_the_comparison_has_a_row_per_metric_and_a_cell_per_column(values: dict[str, Any]) -> None:
@@ -84,6 +85,16 @@ def test_forgetting_with_a_bound_is_a_demand_like_a_gate(values: dict[str, Any])
     ]
     values["forgetting"]["max_drop"] = None
     assert len(demands(values)) == 1
+
+
+def test_the_tuned_column_stands_out_wherever_it_stands(
+    values: dict[str, Any], predictions: list[dict[str, Any]]
+) -> None:
+    values["evaluation"]["merged"] = values["evaluation"]["base"]
+    values["columns"]["merged"] = {"label": "fine-tuned, merged"}
+    rows = report_page(values, predictions).split("<tbody>")[1].split("</tr>")
+    assert 'class="strong"><span class="whole">66.7 %</span>' in " ".join(rows[0].split())
+    assert rows[0].count('class="strong"') == 1
 
 
 def test_per_cent_and_sizes() -> None:

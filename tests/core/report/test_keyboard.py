@@ -127,8 +127,11 @@ def test_bars_of_all_columns_have_one_scale_and_a_phone_shows_the_whole_width(
     values["slices"] = {"kind": [row]}
     values["columns"]["base"]["label"] = "a column whose name is far longer than the other's"
     widths = "Array.from(document.querySelectorAll('.bar'), (bar) => bar.clientWidth)"
-    hidden = """Array.from(document.querySelectorAll(".scroll"))
-      .filter((node) => node.scrollWidth > node.clientWidth && node.tabIndex !== 0).length"""
+    predictions[0]["prompt"] = "a prompt that is long enough to be cut off on a phone " * 12
+    hidden = """Array.from(document.querySelectorAll(".scroll, .prompt"))
+      .filter((node) => node.scrollWidth > node.clientWidth || node.scrollHeight > node.clientHeight)
+      .filter((node) => node.tabIndex !== 0).length"""
+    reached = "Array.from(document.querySelectorAll('.prompt[tabindex]')).length"
 
     async def look() -> None:
         async with browser.opened(written(values, predictions, tmp_path)) as page:
@@ -138,7 +141,8 @@ def test_bars_of_all_columns_have_one_scale_and_a_phone_shows_the_whole_width(
                 first, second = await page.run(widths)
                 assert first == second > 0
                 assert await page.run("document.documentElement.scrollWidth") <= width
-                assert await page.run(hidden) == 0, "what is wider than the page can be reached"
+                assert await page.run(hidden) == 0, "what is cut off can be reached"
+                assert await page.run(reached) == (width < 500)
             assert page.complaints == []
 
     asyncio.run(look())
