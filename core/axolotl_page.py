@@ -26,7 +26,8 @@ REMARKS = {
     "hub_model_id": "Only the model is uploaded, once, at the end; a run without a login is refused before it starts.",
     "plugins": "See below.",
     "tf32": "Warns and falls back where the hardware lacks it.",
-    "attn_implementation": "Warns and falls back to torch's own (sdpa) where the package or the hardware is missing.",
+    "attn_implementation": "Warns and falls back to torch's own (sdpa) where the package or the hardware is missing; "
+    "flash attention shares no prefixes.",
     "wandb_project": "`check` warns where the package is missing, a run is refused.",
 }
 EFFECTS = {

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .trainer import SFTTrainer
 
 AT_ONCE = 2**24  # numbers that are drawn for together
+KEPT_OTHERWISE = ("bf16_stochastic_round", "use_kahan_summation")  # settings of optimizers that see to it themselves
 LOST = "updates of less than 1/512 of a weight are lost"
 
 
@@ -115,10 +116,13 @@ def with_small_updates(optimizer: torch.optim.Optimizer, trainer: SFTTrainer) ->
     One that does not move each parameter by itself is left as it is, with a warning. Where the model is shared out,
     accelerate (in mixed precision) and DeepSpeed hold what trains in float32.
     """
-    name, arguments = str(getattr(trainer.args.optim, "value", trainer.args.optim)), trainer.args
+    arguments = trainer.args
+    name, settings = str(getattr(arguments.optim, "value", arguments.optim)), str(arguments.optim_args).lower()
     if not any(p.dtype == torch.bfloat16 for group in optimizer.param_groups for p in group["params"]):
         return optimizer
     if trainer.is_deepspeed_enabled or (trainer.is_fsdp_enabled and arguments.bf16):
+        return optimizer
+    if any(f"{own}=true" in settings for own in KEPT_OTHERWISE):
         return optimizer
     if trainer.is_fsdp_enabled:
         say(f"warning: weights train in bfloat16, and {LOST}: bf16: true holds what trains in float32")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from core import Problem
 from core.check.paths import resolve_input_path
+from core.packing import goes_by_lengths
 
 from .scoring_rules import scoring_problems
 from .settings import problems as setting_problems
@@ -31,6 +32,7 @@ def problems(recipe: Recipe) -> list[Problem]:
         *sharding_problems(recipe),
         *setting_problems(recipe),
         *_kernels(recipe),
+        *_attention(recipe),
         *scoring_problems(recipe),
     ]
 
@@ -124,3 +126,13 @@ def _kernels(recipe: Recipe) -> list[Problem]:
     message = f"{asked[0]!r} has no effect here: the package liger-kernel is not installed"
     help = "pip install liger-kernel; it changes speed and memory, not what is learnt"
     return [Problem(message, key=(asked[0],), severity="warning", help=help)]
+
+
+def _attention(recipe: Recipe) -> list[Problem]:
+    """Shared prefixes that the attention cannot share."""
+    asked = recipe["attn_implementation"]
+    if recipe["share_prefixes"] is not True or not goes_by_lengths(asked):
+        return []
+    message = f"share_prefixes: true computes with sdpa: {asked!r} cannot share a prefix"
+    help = "leave one of the two out"
+    return [Problem(message, key=("share_prefixes",), severity="warning", help=help)]

@@ -154,13 +154,15 @@ def test_a_schedule_reaches_the_optimizer_within() -> None:
         ("sgd", {"is_deepspeed_enabled": True}, False, ""),
         ("sgd", {"is_fsdp_enabled": True, "bf16": True}, False, ""),
         ("sgd", {"is_fsdp_enabled": True}, False, "bf16: true holds what trains in float32"),
+        ("adamw_torch_8bit", {"optim_args": "bf16_stochastic_round=True"}, False, ""),
     ],
 )
 def test_what_is_done_and_said(
-    capsys: pytest.CaptureFixture[str], optimizer: str, settings: dict[str, bool], rounds: bool, said: str
+    capsys: pytest.CaptureFixture[str], optimizer: str, settings: dict[str, Any], rounds: bool, said: str
 ) -> None:
     kinds = {name: settings.get(name, False) for name in ("is_deepspeed_enabled", "is_fsdp_enabled")}
     arguments = SimpleNamespace(optim=optimizer, seed=1, bf16=settings.get("bf16", False))
+    arguments.optim_args = settings.get("optim_args")
     trainer: Any = SimpleNamespace(args=arguments, state=SimpleNamespace(global_step=0), **kinds)
     parameters = weights()
     plain = torch.optim.SGD(parameters, lr=0.1)

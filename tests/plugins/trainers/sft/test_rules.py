@@ -36,6 +36,9 @@ def found(**values: Any) -> list[tuple[str, str]]:
         ({"loss_watchdog_patience": 3}, [("loss_watchdog_patience", "warning")]),
         ({"deepspeed": "zero3.json", "fsdp": ["full_shard"]}, [("deepspeed", "error")]),
         ({"early_stopping_patience": 2, "trainer": "other"}, []),
+        ({"share_prefixes": True, "attn_implementation": "flash_attention_2"}, [("share_prefixes", "warning")]),
+        ({"share_prefixes": "auto", "attn_implementation": "flash_attention_2"}, []),
+        ({"share_prefixes": True, "attn_implementation": "flex_attention"}, []),
     ],
 )
 def test_rules(values: dict[str, Any], expected: list[tuple[str, str]]) -> None:
