@@ -26,7 +26,9 @@ DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arr
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to look at, and where to write it."""
-    parser.add_argument("target", metavar="RECIPE", type=Path, help="a recipe, or a data file or folder without one")
+    parser.add_argument(
+        "target", metavar="RECIPE", type=_target, help="a recipe, or a data file, folder or address without one"
+    )
     add_overrides(parser)
     parser.add_argument(
         "--part",
@@ -43,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_trust_remote_code(parser)
 
 
+def _target(text: str) -> Path | str:
+    return text if "://" in text else Path(text)
+
+
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
@@ -57,6 +63,11 @@ def execute(args: argparse.Namespace) -> int:
     for path in (args.dump, args.html):
         if path is not None and not path.parent.is_dir():
             raise UserError(f"there is no folder {str(path.parent)!r} to write {path.name} to", help="make it first")
+    if isinstance(args.target, str):
+        from core.preview.propose import propose_recipe
+
+        print("\n".join(propose_recipe(args.target)))
+        return 0
     if args.target.suffix.lower() in DATA_SUFFIXES and not args.target.exists():
         raise UserError(f"no such file: {str(args.target)!r}", help="name a recipe, or a data file or folder")
     if args.target.suffix.lower() not in RECIPE_SUFFIXES and args.target.exists():

@@ -12,7 +12,7 @@ from typing import Any
 from core.data.columns import proposal, propose
 from core.data.files import SourceRow
 from core.data.formats import describe
-from core.data.sources import read_rows
+from core.data.sources import read_rows, shown
 from core.errors import DataError
 from core.types import DatasetFormat, DatasetPlan
 
@@ -21,9 +21,9 @@ SHOWN_CHARACTERS = 70
 PREFERENCE = ("chosen", "rejected")
 
 
-def propose_recipe(path: Path) -> list[str]:
-    """What `path` holds and the lines of `datasets` that fit, as lines to print. Raises `DataError` if it cannot be
-    read, or holds no row that can be used."""
+def propose_recipe(path: Path | str) -> list[str]:
+    """What `path`, an address if it is text, holds and the lines of `datasets` that fit, as lines to print. Raises
+    `DataError` if it cannot be read, or holds no row that can be used."""
     rows = list(islice(_rows(path), LOOKED_AT))
     good = [row for row in rows if row.problem is None]
     if not good:
@@ -33,7 +33,8 @@ def propose_recipe(path: Path) -> list[str]:
     if not fields:
         raise DataError(f"{good[0].place}: the rows have no fields", help="every row has to be an object with fields")
     at_most = "the first " if len(rows) == LOOKED_AT else ""
-    lines = [f"{path}: {at_most}{len(rows):,} row{'s' * (len(rows) != 1)}"]
+    name = str(path) if isinstance(path, Path) else shown(path)
+    lines = [f"{name}: {at_most}{len(rows):,} row{'s' * (len(rows) != 1)}"]
     if len(good) < len(rows):
         bad = next(row for row in rows if row.problem)
         lines.append(f"  {len(rows) - len(good):,} cannot be used, first {bad.place}: {bad.problem}")
@@ -42,10 +43,15 @@ def propose_recipe(path: Path) -> list[str]:
         value = next(row.values[field] for row in good if field in row.values)
         missing = f"  (in {count:,} of {len(good):,} rows)" if count < len(good) else ""
         lines.append(f"  {field:<{width}}  {_shown(value)}{missing}")
-    return [*lines, "", *_lines(path, good)]
+    secret = (
+        ["the secrets of the address are masked here: write it in full, or bring them in as ${NAME}"]
+        if name != str(path)
+        else []
+    )
+    return [*lines, "", *_lines(name, good), *secret]
 
 
-def _lines(path: Path, good: list[SourceRow]) -> Iterator[str]:
+def _lines(path: str, good: list[SourceRow]) -> Iterator[str]:
     proposals = Counter(tuple((proposal(row.values) or {}).items()) for row in good)
     (likely, count), *others = proposals.most_common()
     if not likely:
@@ -54,7 +60,7 @@ def _lines(path: Path, good: list[SourceRow]) -> Iterator[str]:
         return
     yield "a recipe could read it with"
     yield "datasets:"
-    yield f"  - path: {_as_yaml(str(path))}"
+    yield f"  - path: {_as_yaml(path)}"
     plain = ("message_property_mappings",)
     yield from (f"    {key}: {value if key in plain else _as_yaml(value)}" for key, value in likely)
     yield ""
@@ -78,9 +84,10 @@ def _no_texts(lines: Mapping[str, str], good: Sequence[SourceRow]) -> Iterator[s
             yield f"{rows} no text in {field!r} but {describe(odd[0])}: write it as text first"
 
 
-def _rows(path: Path) -> Iterator[SourceRow]:
+def _rows(path: Path | str) -> Iterator[SourceRow]:
     nothing = DatasetFormat("", lambda row, options, tokenizer: [])
-    return read_rows(DatasetPlan(str(path.absolute()), nothing, {}, ("datasets", 0)))
+    place = str(path.absolute()) if isinstance(path, Path) else path
+    return read_rows(DatasetPlan(place, nothing, {}, ("datasets", 0)))
 
 
 def _shown(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from core.cli import main
 from core.data import read_rows
 from core.data.remote import contents
 from core.data.sources import contents_elsewhere, shown
@@ -210,3 +211,13 @@ def test_what_is_kept_of_prepared_data_holds_no_token(web: str, tokenizer: Any, 
     assert SECRET not in repr(inputs(SECRET))
     assert key_of(inputs(SECRET)) == key_of(inputs(SECRET))
     assert key_of(inputs(SECRET)) != key_of(inputs("another"))
+
+
+def test_a_proposal_for_an_address(web: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", f"{web}/train.jsonl?token={SECRET}"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{web}/train.jsonl?token=***: 50 rows\n  n  the number 0\n")
+    assert "the secrets of the address are masked here" in out
+    assert SECRET not in out
+    assert main(["data", f"{web}/no.jsonl"]) == 2
+    assert "cannot be fetched: 404 Not Found" in capsys.readouterr().err
