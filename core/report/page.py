@@ -8,6 +8,7 @@ from typing import Any
 
 from core.report import parts
 from core.report.figures import column_label, comparison_header, comparison_rows, demands, notes, run_rows
+from core.report.further import further_figures
 from core.report.matrix import confusions
 from core.report.templating import render, source
 from core.rounding import rounded
@@ -30,6 +31,7 @@ def report_page(values: Mapping[str, Any], predictions: Sequence[Mapping[str, An
         notes=notes(values),
         strong=names.index("tuned") if "tuned" in names else None,
         gates=demands(values),
+        further=further_figures(values),
         repeats=parts.repeats(values),
         slices=parts.slices(values, metric),
         columns=[column_label(values, name) for name in values["evaluation"]],
