@@ -122,10 +122,38 @@ def _figures(facts: DataFacts) -> list[tuple[str, str]]:
         ("training examples", f"{len(kept):,} of {len(facts.train):,}"),
         ("tokens", f"{tokens:,}, of which {trained / max(1, tokens):.1%} are trained"),
     ]
+    if kept:
+        ordered = sorted(len(example.input_ids) for example in kept)
+        half, most = ordered[len(ordered) // 2], ordered[int(0.99 * (len(ordered) - 1))]
+        figures.append(
+            ("their lengths", f"half up to {half:,} tokens, 99 % up to {most:,}, the longest {ordered[-1]:,}")
+        )
+    answers = [example.answer for example in kept if example.answer]
+    if answers:
+        counts = {
+            "JSON": sum(map(_is_json, answers)),
+            "one word": sum(len(answer.split()) == 1 for answer in answers),
+            "several lines": sum("\n" in answer.strip() for answer in answers),
+        }
+        said = ", ".join(f"{count / len(answers):.0%} {name}" for name, count in counts.items() if count)
+        figures.append(
+            ("answers", f"{len(answers):,}, {len(set(answers)):,} different" + (f": {said}" if said else ""))
+        )
     for name, examples in (("validation examples", facts.validation), ("evaluation items", facts.test)):
         if examples:
             figures.append((name, f"{len(examples):,}"))
     return figures
+
+
+def _is_json(text: str) -> bool:
+    """Whether `text` is a JSON object or array."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return False
+    try:
+        json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _source(name: str) -> str:

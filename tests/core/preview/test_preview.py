@@ -230,3 +230,12 @@ def test_the_page_says_what_is_to_be_known_of_all_data(facts: DataFacts, tokeniz
     assert '<li class="more">b.jsonl:7: &lt;b&gt;</li>' in page
     assert '<ul class="remarks">' not in data_page(facts, report_on(facts), "recipe.yml", tokenizer)
     assert "1 left out that may hold personal data" in page
+
+
+def test_the_page_says_how_lengths_and_answers_are_spread(tokenizer: Any) -> None:
+    rows = [{"instruction": f"Say {n}.", "output": ('{"a": 1}', "yes", "one\ntwo", "{no")[n % 4]} for n in range(40)]
+    facts = make_facts(rows, tokenizer=tokenizer, format=load_host().formats["alpaca"])
+    page = data_page(facts, report_on(facts), "recipe.yml", tokenizer)
+    longest = max(example.length for example in facts.train)
+    assert re.search(rf"half up to \d+ tokens, 99 % up to \d+, the longest {longest}<", page)
+    assert "<dd>40, 4 different: 25% JSON, 50% one word, 25% several lines</dd>" in page
