@@ -13,7 +13,10 @@ def first_fit_decreasing(sizes: Sequence[int], capacity: int) -> list[list[int]]
     Largest first, ties in the given order, each into the first bin with room (Johnson 1973: at most 11/9 of the best
     number of bins, plus 6/9). Deterministic; O(n log n). Raises ValueError for an item larger than `capacity`.
     """
-    order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
+    import numpy as np
+
+    # as arrays, this one and those below: millions of numbers that differ would each be an object
+    order = array("q", np.argsort(-np.asarray(sizes, dtype=np.int64), kind="stable").astype(np.int64).tobytes())
     if order and sizes[order[0]] > capacity:
         raise ValueError(f"item {order[0]} has size {sizes[order[0]]}, more than the capacity of {capacity}")
     leaves = 1
@@ -21,7 +24,6 @@ def first_fit_decreasing(sizes: Sequence[int], capacity: int) -> list[list[int]]
         leaves *= 2
     # Heap-shaped tournament tree: room[node] is the largest room in any bin below the node. Bins not yet opened have
     # full room, so the first bin with room is found by walking down from the root, left child first.
-    # As an array: millions of numbers that differ would each be an object.
     room = array("q", [capacity]) * (2 * leaves)
     bins: list[list[int]] = []
     for item in order:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.packing.prefixes import fill_bins, lay_out, stored_tokens
+from core.packing.prefixes import fill_apart, fill_bins, lay_out, stored_tokens
 from core.packing.rows import Bin, blank_bin, outline, trace_row
 
 CAPACITY_STEP = 1.25  # ratio between the bin capacities that pack_step tries
@@ -47,18 +48,21 @@ def pack_dataset(
     bin holds more rows, so a step of as many bins sees more rows. Raises ValueError for a row that does not fit.
     """
     # rows are read once and let go: what is held of each is its length and, where they are shared, its prompt
-    outlines = [outline(row, share=share_prefixes) for row in rows]
-    bins = fill_bins(outlines, sequence_len, share=share_prefixes, min_shared=min_shared)
-    row_tokens = sum(row.length for row in outlines)
-    stored = row_tokens
     if share_prefixes:
+        outlines = [outline(row) for row in rows]
+        lengths = array("q", (row.length for row in outlines))
+        bins = fill_bins(outlines, sequence_len, share=True, min_shared=min_shared)
         stored = sum(stored_tokens([outlines[row] for row in members]) for members in bins)
+    else:
+        lengths = array("q", (outline(row, share=False).length for row in rows))
+        bins = fill_apart(lengths, sequence_len)
+        stored = sum(lengths)
     return Packing(
-        bins=tuple(tuple(members) for members in bins),
+        bins=tuple(map(tuple, bins)),
         capacity=sequence_len,
-        row_tokens=row_tokens,
+        row_tokens=sum(lengths),
         stored_tokens=stored,
-        idle_rows=sum(not row.length for row in outlines),
+        idle_rows=sum(not length for length in lengths),
     )
 
 

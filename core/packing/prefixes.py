@@ -7,7 +7,8 @@ of its own path, so loss and gradients are those of the rows computed apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -115,14 +116,9 @@ def fill_bins(
     share much meet first and what is left over is combined with less related rows. Raises ValueError for a row that is
     longer than `capacity`.
     """
-    for i, row in enumerate(rows):
-        if row.length > capacity:
-            raise ValueError(f"row {i} needs {row.length} tokens, more than the {capacity} of a bin")
     if not share:
-        used = [i for i, row in enumerate(rows) if row.length]
-        return [
-            [used[i] for i in members] for members in first_fit_decreasing([rows[i].length for i in used], capacity)
-        ]
+        return fill_apart(array("q", (row.length for row in rows)), capacity)
+    _refuse_longer((row.length for row in rows), capacity)
     filled: dict[int, list[tuple[int, list[int]]]] = {}  # by id of node: blocks of (stored tokens, rows)
     root = prefix_tree(rows, share=share, min_shared=min_shared)
     for node in _bottom_up(root):
@@ -135,6 +131,23 @@ def fill_bins(
             for group in first_fit_decreasing(sizes, capacity - node.end)
         ]
     return [members for _, members in filled[id(root)]]
+
+
+def fill_apart(lengths: array[int], capacity: int) -> list[list[int]]:
+    """`fill_bins` where nothing is shared: the lengths of the rows are all that counts."""
+    _refuse_longer(lengths, capacity)
+    used = array("q", (i for i, length in enumerate(lengths) if length))
+    bins = first_fit_decreasing(array("q", (lengths[i] for i in used)), capacity)
+    if len(used) < len(lengths):
+        for members in bins:
+            members[:] = [used[i] for i in members]
+    return bins
+
+
+def _refuse_longer(lengths: Iterable[int], capacity: int) -> None:
+    for i, length in enumerate(lengths):
+        if length > capacity:
+            raise ValueError(f"row {i} needs {length} tokens, more than the {capacity} of a bin")
 
 
 def stored_tokens(rows: Sequence[TracedRow | Outline]) -> int:
