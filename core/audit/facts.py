@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Literal
@@ -131,11 +131,13 @@ class Watch:
 
     see(part, first, examples): `part` is `train`, `validation` or `test`, in this order; `first` is the number of the
     first of these examples, counted through all parts. findings(facts): what was found, after the last; what was noted
-    by number is looked up in `facts`. It keeps little: examples are not held in memory.
+    by number is looked up in `facts`. It keeps little: examples are not held in memory. spread() -> how many training
+    examples are of which kind, most first: said where they are of several kinds and nothing else was found.
     """
 
     see: Callable[[str, int, Sequence[CheckedExample]], None]
     findings: Callable[[DataFacts], list[Finding]]
+    spread: Callable[[], Mapping[str, int]] | None = None
 
 
 @dataclass(frozen=True)

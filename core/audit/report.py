@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from core.audit.contents import Contents
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SHOWN_PLACES = 3
 SHOWN_DETAILS = 5
 SAVED_PLACES = 20
+SHOWN_KINDS = 5
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class AuditEntry:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What the checks found, errors first. examples: how many were looked at. checks: the level of each check made."""
+    """What the checks found, errors first. examples: how many were looked at. checks: the level of each check made.
+    spreads: how many training examples are of which kind, by check."""
 
     entries: Sequence[AuditEntry] = ()
     examples: int = 0
     seconds: float = 0.0
     checks: Mapping[str, str] | None = None
+    spreads: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def errors(self) -> list[AuditEntry]:
@@ -51,6 +54,7 @@ class AuditReport:
         return {
             "examples": self.examples,
             "checks": dict(self.checks or {}),
+            "spreads": {name: dict(kinds) for name, kinds in self.spreads.items()},
             "findings": [
                 {
                     "check": entry.check,
@@ -113,6 +117,11 @@ class Audit:
             self._examples,
             self._seconds + time.perf_counter() - start,
             {plan.check.name: plan.level for plan in self._checks},
+            {
+                self._checks[index].check.name: watch.spread()
+                for index, watch in self._watches.items()
+                if watch.spread is not None
+            },
         )
 
 
@@ -129,12 +138,31 @@ def audit_lines(report: AuditReport, speed: str | None = None) -> list[str]:
     if not report.checks:
         return []
     lines = [_warning(entry) for entry in report.entries if entry.level == "warn"]
+    told = {entry.check for entry in report.entries}
+    lines += [
+        f"note: training examples by {name}: {spread_of(kinds)}"
+        for name, kinds in several(report).items()
+        if name not in told
+    ]
     if speed is None:
         speed = f"{report.examples / report.seconds:,.0f}/s" if report.seconds else "at once"
     found = [f"{number} {word}{'' if number == 1 else 's'}" for number, word in _counts(report) if number]
     checks = f"{len(report.checks)} check{'' if len(report.checks) == 1 else 's'}"
     done = f"audit: {checks} of {report.examples:,} examples ({speed}): "
     return [*lines, done + (", ".join(found) or "nothing to remark")]
+
+
+def several(report: AuditReport) -> dict[str, Mapping[str, int]]:
+    """The spreads over more than one kind, by check."""
+    return {name: kinds for name, kinds in report.spreads.items() if len(kinds) > 1}
+
+
+def spread_of(kinds: Mapping[str, int]) -> str:
+    """`English 72 (60 %), German 48 (40 %)`."""
+    total = sum(kinds.values())
+    shown = [f"{kind} {count:,} ({count / total:.0%})" for kind, count in list(kinds.items())[:SHOWN_KINDS]]
+    more = len(kinds) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def refuse_errors(report: AuditReport, recipe: Recipe) -> None:

@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from core.audit import AuditReport, CheckedExample, DataFacts
+from core.audit.report import several, spread_of
 from core.data.tokenise import IGNORED
 from core.preview.choose import facts_by_part, private_places
 from core.preview.histogram import histogram
@@ -64,7 +65,7 @@ def data_page(
         ],
         checks=len(report.checks or {}),
         examples=sum(map(len, (facts.train, facts.validation, facts.test))),
-        figures=_figures(facts),
+        figures=[*_figures(facts), *((f"by {name}", spread_of(kinds)) for name, kinds in several(report).items())],
         lengths=histogram(lengths, title="tokens per training example"),
         shares=histogram(shares, title="share of tokens that are trained", form="{:.0%}", top=1.0),
         parts=list(parts),

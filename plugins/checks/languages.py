@@ -115,7 +115,11 @@ def language(facts: DataFacts, options: Options) -> Watch:
         message = f"{len(odd):,} of {counted(counts.total())} {are} not in {LANGUAGES[names[usual]]} like the others"
         return [Finding(f"{message} ({listed})", facts.places(odd), help="take them out, or add more of them")]
 
-    return Watch(see, findings)
+    def spread() -> dict[str, int]:
+        counts = Counter(code for code in codes if code != UNKNOWN)
+        return {LANGUAGES[names[code]]: count for code, count in counts.most_common()}
+
+    return Watch(see, findings, spread)
 
 
 def language_of(text: str) -> str:

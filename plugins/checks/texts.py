@@ -131,7 +131,10 @@ def script(facts: DataFacts, options: Options) -> Watch:
         places = facts.places([numbers[index] for index in odd.tolist()])
         return [Finding(message, places, help="take them out, or add more of them")]
 
-    return Watch(see, findings)
+    def spread() -> dict[str, int]:
+        return {names[code]: count for code, count in Counter(codes).most_common() if code}
+
+    return Watch(see, findings, spread)
 
 
 def _script(example: CheckedExample) -> str:

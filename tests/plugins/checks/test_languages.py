@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 
 from core import Finding
+from core.audit import CheckPlan, audit, audit_lines
+from core.host import load_host
+from core.preview.page import data_page
+from core.testing.data import make_facts
 from plugins.checks.languages import language_of
 from tests.plugins.checks.test_checks import WORDS, row, sentence
 
@@ -82,3 +86,33 @@ def test_languages_are_told_where_it_is_sure(text: str, expected: str) -> None:
 def test_english_is_no_other_language(run: Run) -> None:
     rows = json.loads((SHARED / "rasbt_instruct" / "instruction-data.json").read_text(encoding="utf-8"))
     assert run("language", rows) == []
+
+
+def test_several_languages_are_no_finding_but_are_told(tokenizer: Any) -> None:
+    rows = [
+        *ENGLISH,
+        *[row(f"Say it {n} times.", f"{GERMAN} {n}") for n in range(20)],
+        row("Was?", "Это совсем другой язык"),
+    ]
+    host = load_host()
+    facts = make_facts(rows, tokenizer=tokenizer, format=host.formats["alpaca"])
+    report = audit([CheckPlan(host.data_checks[name], "warn") for name in ("language", "script")], facts)
+    assert [entry.check for entry in report.entries] == ["script"]
+    said = audit_lines(report)
+    assert "note: training examples by language: English 100 (83%), German 20 (17%)" in said
+    # what is a finding is said once
+    assert not any(line.startswith("note: training examples by script") for line in said)
+    assert report.as_json()["spreads"] == {
+        "language": {"English": 100, "German": 20},
+        "script": {"Latin": 120, "Cyrillic": 1},
+    }
+    page = data_page(facts, report, "recipe.yml", tokenizer)
+    assert "<dt>by language</dt><dd>English 100 (83%), German 20 (17%)</dd>" in page
+
+
+def test_one_language_is_not_worth_a_word(tokenizer: Any) -> None:
+    host = load_host()
+    facts = make_facts(ENGLISH, tokenizer=tokenizer, format=host.formats["alpaca"])
+    report = audit([CheckPlan(host.data_checks["language"], "warn")], facts)
+    assert len(audit_lines(report)) == 1
+    assert report.spreads == {"language": {"English": 100}}
