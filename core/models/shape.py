@@ -91,12 +91,17 @@ def packed_bytes(weights: int, rows: int, bits: int, *, double: bool) -> int:
     return weights // 2 + (scales + 4 * -(-scales // SCALES_BLOCK) + 4 * 256 if double else 4 * scales) + 4 * 16
 
 
+def token_count(plan: Plan) -> int:
+    """How many tokens the tokenizer of `plan` has; 0 where there is none to read."""
+    try:
+        return len(read_tokenizer(plan)[0])
+    except UserError:
+        return 0
+
+
 def _resize(plan: Plan, model: Any) -> None:
     rows = model.get_input_embeddings().num_embeddings
-    try:
-        wanted = max(rows, len(read_tokenizer(plan)[0]))
-    except UserError:
-        wanted = rows
+    wanted = max(rows, token_count(plan) if plan.shape_tokens is None else plan.shape_tokens)
     if plan.recipe["resize_token_embeddings_to_32x"]:
         wanted = -(-wanted // 32) * 32
     if wanted != rows:

@@ -57,6 +57,7 @@ def lay_out(
     Raises `UserError` where the recipe's own approach cannot be built; another one's refusal becomes a note.
     """
     from core.models.loading import quiet
+    from core.models.shape import token_count
     from core.planner.advice import advise
     from core.planner.approaches import approaches
     from core.planner.device import gpu_of, this_device
@@ -81,6 +82,7 @@ def lay_out(
         notes.append(f"one device shares the model with no other: --strategy {strategy} has no effect")
     notes += left_out(plan.recipe) if ranks > 1 else []
     with quiet():
+        plan = replace(plan, shape_tokens=token_count(plan) if sample.tokens is None else sample.tokens)
         for approach in approaches(plan):
             try:
                 estimates.append(estimate(approach, sample, device, ranks=ranks, strategy=chosen))

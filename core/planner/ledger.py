@@ -9,83 +9,110 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
 
 GRADIENTS, ACTIVATIONS, LOGITS, IGNORED = "gradients", "activations", "logits", ""
+LOCAL_SCALAR = torch.ops.aten._local_scalar_dense.default
 # what autocast computes in its low precision, of the functions that decoders call
 LOW_PRECISION = ((functional, "linear"), (torch, "matmul"), (torch, "bmm"), (torch, "baddbmm"), (torch, "addmm"))
+
+
+class Phase(NamedTuple):
+    """The highest moment of a part of a step: bytes in all, and how many of them are gradients."""
+
+    peak: float
+    gradients: float
 
 
 class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of every meta storage made while it is active, until the storage is freed.
 
-    now: bytes held by label; peak: the highest sum; at_peak: `now` at that moment. A tensor whose last dimension is
-    `vocabulary` counts as logits.
+    now: bytes held by label; highest: the most of each. A tensor whose last dimension is `vocabulary` counts as logits.
+    phases: the highest sum of each part of the step, with the gradients in it; `next_phase` begins another.
     """
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.vocabulary = vocabulary
         self.now = dict.fromkeys((GRADIENTS, ACTIVATIONS, LOGITS), 0)
-        self.at_peak = dict(self.now)
         self.highest = dict(self.now)
-        self.peak = 0
-        self._labels: Any = WeakIdKeyDictionary()
+        self.phases: list[Phase] = [Phase(0, 0)]
+        self._total = 0
+        # by the address of the storage: its label, and what tells of its end
+        self._held: dict[int, tuple[list[str], Any]] = {}
+
+    @property
+    def peak(self) -> float:
+        """The highest sum of all phases."""
+        return max(phase.peak for phase in self.phases)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+        if func is LOCAL_SCALAR and args[0].is_meta:
             # a question about values: whether nothing is padded, whether rows are not packed
             return True if args[0].dtype == torch.bool else 1
         made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, torch.Tensor) and tensor.is_meta:
-                self._enter(tensor)
+        if isinstance(made, torch.Tensor):
+            if made.is_meta:
+                self._enter(made)
+        elif isinstance(made, tuple | list):
+            for tensor in tree_leaves(made):
+                if isinstance(tensor, torch.Tensor) and tensor.is_meta:
+                    self._enter(tensor)
         return made
 
     def ignore(self, tensors: Iterable[torch.Tensor]) -> None:
         """Leave the storages of `tensors` out of the account: weights and buffers, which are there all the time."""
         for tensor in tensors:
-            self._labels[tensor.untyped_storage()] = [IGNORED]
+            self._hold(tensor.untyped_storage(), [IGNORED], 0)
 
     def relabel(self, tensor: torch.Tensor, label: str) -> None:
         """Count the storage of `tensor` under `label` from now on."""
         storage = tensor.untyped_storage()
-        box = self._labels.get(storage)
+        box = self._held.get(storage._cdata, (None,))[0]
         if box is None or box[0] in (label, IGNORED):
             return
         self.now[box[0]] -= storage.nbytes()
         self.now[label] += storage.nbytes()
         box[0] = label
-        self._note()
+        self._note(label)
+
+    def next_phase(self) -> None:
+        """Begin to look for another highest moment: that of what follows."""
+        self.phases.append(Phase(self._total, self.now[GRADIENTS]))
 
     def _enter(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
-        if storage in self._labels:
+        if storage._cdata in self._held:
             return
         wide = tensor.dim() > 1 and tensor.shape[-1] == self.vocabulary
-        box = [LOGITS if wide else ACTIVATIONS]
+        label = LOGITS if wide else ACTIVATIONS
         size = storage.nbytes()
-        self._labels[storage] = box
-        self.now[box[0]] += size
-        weakref.finalize(storage, self._leave, box, size)
-        self._note()
+        self._hold(storage, [label], size)
+        self.now[label] += size
+        self._total += size
+        self._note(label)
 
-    def _leave(self, box: list[str], size: int) -> None:
-        self.now[box[0]] -= size
+    def _hold(self, storage: torch.UntypedStorage, box: list[str], size: int) -> None:
+        address = storage._cdata
 
-    def _note(self) -> None:
-        for label, size in self.now.items():
-            if size > self.highest[label]:
-                self.highest[label] = size
-        total = sum(self.now.values())
-        if total > self.peak:
-            self.peak, self.at_peak = total, dict(self.now)
+        def leave(_: Any) -> None:
+            del self._held[address]
+            if box[0] != IGNORED:
+                self.now[box[0]] -= size
+                self._total -= size
+
+        self._held[address] = (box, weakref.ref(storage, leave))
+
+    def _note(self, label: str) -> None:
+        if self.now[label] > self.highest[label]:
+            self.highest[label] = self.now[label]
+        if self._total > self.phases[-1].peak:
+            self.phases[-1] = Phase(self._total, self.now[GRADIENTS])
 
 
 class StandIns:

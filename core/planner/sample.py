@@ -17,11 +17,13 @@ ROWS = 256  # rows made up where they are not
 
 @dataclass(frozen=True)
 class Sample:
-    """data: rows to plan with. counted: whether they are all of the run's. note: where they come from."""
+    """data: rows to plan with. counted: whether they are all of the run's. note: where they come from. tokens: how many
+    the tokenizer has, if it was read."""
 
     data: Data
     counted: bool
     note: str
+    tokens: int | None = None
 
 
 def sample_of(plan: Plan) -> Sample:
@@ -46,7 +48,7 @@ def sample_of(plan: Plan) -> Sample:
     with redirect_stdout(io.StringIO()):
         data = prepare(light, tokenizer)
     which = "the first" if data.stream is not None else "all"
-    return Sample(data, True, f"lengths of {which} {len(data.train):,} rows")
+    return Sample(data, True, f"lengths of {which} {len(data.train):,} rows", len(tokenizer))
 
 
 def made_up(plan: Plan, note: str) -> Sample:

@@ -7,37 +7,50 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from core.packing import unwrapped
-from core.planner.ledger import ACTIVATIONS, GRADIENTS, LOGITS, Ledger, StandIns, offloaded
+from core.planner.ledger import ACTIVATIONS, GRADIENTS, LOGITS, Ledger, Phase, StandIns, offloaded
 
 # layers that are walked through; what more of the same kind take is in proportion
-FEW, MORE = 8, 16
-ALL_OF = 40  # layers up to which a model is walked through whole
+FEW, MORE = 4, 7
+# those at the bottom that are a phase of their own: the first, which may keep less than the others, and one of these
+LOWER = 2
 
 
 @dataclass(frozen=True)
 class StepMemory:
     """Bytes of one step beyond weights and optimizer. saved: held when the forward pass ends; logits: the most that the
-    output head takes; gradients: at the highest moment; peak: activations, logits and gradients at that moment."""
+    output head takes; phases: the highest moments of the forward pass and of the backward pass through the upper and
+    through the lower layers. Each of these grows evenly with the number of layers; the highest of all does not."""
 
     saved: float
     logits: float
-    gradients: float
-    peak: float
+    phases: tuple[Phase, ...]
+
+    @property
+    def peak(self) -> float:
+        """Activations, logits and gradients at their highest moment."""
+        return max(self.phases).peak
+
+    @property
+    def gradients(self) -> float:
+        """Gradients at that moment."""
+        return max(self.phases, key=lambda phase: phase.peak).gradients
 
     def plus_layers(self, other: StepMemory, times: float) -> StepMemory:
         """The straight line through `self` and `other`, `times` the distance between them further on."""
+
+        def further(mine: float, theirs: float) -> float:
+            return mine + times * (theirs - mine)
+
         return StepMemory(
-            *(
-                mine + times * (theirs - mine)
-                for mine, theirs in (
-                    (self.saved, other.saved),
-                    (self.logits, other.logits),
-                    (self.gradients, other.gradients),
-                    (self.peak, other.peak),
-                )
-            )
+            further(self.saved, other.saved),
+            further(self.logits, other.logits),
+            tuple(
+                Phase(further(mine.peak, theirs.peak), further(mine.gradients, theirs.gradients))
+                for mine, theirs in zip(self.phases, other.phases, strict=True)
+            ),
         )
 
 
@@ -59,18 +72,20 @@ def step_memory(
 ) -> StepMemory:
     """Walk through a step of `model`, whose weights are on the meta device; the model is used up by it.
 
-    Long models are walked through with 8 and with 16 of their layers where all are alike.
+    Long models are walked through with 4 and with 7 of their layers where all are alike.
 
     Raises whatever the model raises where shapes alone cannot run it.
     """
     layers = _alike_layers(model)
-    if layers is None or len(layers) <= ALL_OF:
+    if layers is None or len(layers) <= FEW + MORE:
         return _walk(model, batch, loss, walk)
     count = len(layers)
     _keep_layers(model, layers, MORE)
-    more = _walk(model, batch, loss, walk)
+    more = _walk(model, batch, loss, walk, layers)
     _keep_layers(model, layers, FEW)
-    few = _walk(model, batch, loss, walk)
+    few = _walk(model, batch, loss, walk, layers)
+    if len(few.phases) != len(more.phases):
+        raise AssertionError("the same layers take part in the backward pass, however many there are")
     return few.plus_layers(more, (count - FEW) / (MORE - FEW))
 
 
@@ -116,6 +131,7 @@ def _walk(
     batch: Mapping[str, Any],
     loss: Callable[[Any, Mapping[str, Any]], torch.Tensor],
     walk: Walk,
+    layers: torch.nn.ModuleList | None = None,
 ) -> StepMemory:
     ledger = Ledger(unwrapped(model).config.get_text_config().vocab_size)
     ledger.ignore([*model.parameters(), *model.buffers()])
@@ -125,6 +141,8 @@ def _walk(
         parameter.register_post_accumulate_grad_hook(lambda seen: ledger.relabel(seen.grad, GRADIENTS))
         for parameter in trained
     ]
+    if layers is not None:
+        hooks.append(_at_lower(layers, ledger.next_phase))
     model.train()
     shapes = on_meta(batch)
     try:
@@ -137,13 +155,26 @@ def _walk(
                 value = loss(model, shapes)
             saved = ledger.now[ACTIVATIONS]
             stand_ins.forget()
+            ledger.next_phase()
             value.backward()  # type: ignore[no-untyped-call]
     finally:
         for hook in hooks:
             hook.remove()
         for parameter in trained:
             parameter.grad = None
-    return StepMemory(saved=saved, logits=ledger.highest[LOGITS], gradients=ledger.at_peak[GRADIENTS], peak=ledger.peak)
+    return StepMemory(saved, ledger.highest[LOGITS], tuple(ledger.phases))
+
+
+def _at_lower(layers: torch.nn.ModuleList, call: Callable[[], None]) -> RemovableHandle:
+    """Have `call` called when the backward pass has come to the lower layers."""
+
+    def watch(layer: Any, inputs: tuple[Any, ...]) -> None:
+        (hidden,) = inputs[:1]
+        if hidden.requires_grad and not watched:
+            watched.append(hidden.register_hook(lambda _: call()))
+
+    watched: list[Any] = []
+    return layers[LOWER].register_forward_pre_hook(watch)
 
 
 def _alike_layers(model: torch.nn.Module) -> torch.nn.ModuleList | None:

@@ -121,7 +121,8 @@ class Plan:
 
     base_model: hub id, local folder, `.gguf` file or `package://` address, resolved to an absolute path where local.
     host: what the names were looked up in. lock: what the run is bound to, or None. shape_for: a device type, for which
-    `load_base` then makes the model's shapes alone, without weights; the planner's.
+    `load_base` then makes the model's shapes alone, without weights; the planner's. shape_tokens: how many tokens the
+    tokenizer has, where the planner knows.
     """
 
     recipe: Recipe
@@ -140,3 +141,4 @@ class Plan:
     host: Host | None = None
     lock: Lock | None = None
     shape_for: str | None = None
+    shape_tokens: int | None = None

@@ -140,3 +140,11 @@ def test_unreadable_tokenizer_files_are_explained(damage: str, copied: Path, tmp
         file.write_text("{" if damage == "not json" else "{}")
     with pytest.raises(UserError, match=r"the tokenizer of .* cannot be loaded"):
         load_tokenizer(make_model_plan(tmp_path, copied))
+
+
+@pytest.mark.parametrize("kind", ["gpt_neox", "gemma2"])
+def test_special_tokens_that_were_made_up_are_no_vocabulary(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": kind}), encoding="utf-8")
+    with pytest.raises(UserError, match="it has no vocabulary"):
+        load_tokenizer(make_model_plan(tmp_path, tmp_path / "model"))

@@ -26,6 +26,13 @@ LLAMA = {
     "vocab_size": 128256,
 }
 SHAPES = {
+    "small": {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_attention_heads": 8,
+        "num_hidden_layers": 4,
+        "num_key_value_heads": 2,
+    },
     "8b": {
         "hidden_size": 4096,
         "intermediate_size": 14336,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import gc
 
-import pytest
 import torch
 
 from core.planner.ledger import ACTIVATIONS, GRADIENTS, LOGITS, Ledger, StandIns
-from core.planner.step import StepMemory
 
 FLOAT = 4
 
@@ -56,8 +54,14 @@ def test_products_are_cast_under_autocast_and_weights_once() -> None:
     assert ledger.now[ACTIVATIONS] < 2 * 256 * 2 + 4 * 4 * 16 * FLOAT  # one copy of the weight, not two
 
 
-def test_layers_that_were_not_walked_are_on_the_line_through_those_that_were() -> None:
-    few, more = StepMemory(10, 1, 2, 20), StepMemory(18, 1, 4, 36)
-    assert few.plus_layers(more, 9) == StepMemory(saved=82, logits=1, gradients=20, peak=164)
-    with pytest.raises(AttributeError):
-        few.peak = 1.0  # type: ignore[misc]
+def test_each_phase_has_a_highest_moment_of_its_own() -> None:
+    with Ledger(vocabulary=7) as ledger:
+        first = torch.empty(30, device="meta")
+        del first
+        second = torch.empty(10, device="meta")
+        ledger.next_phase()
+        third = torch.empty(15, device="meta")
+        assert [phase.peak for phase in ledger.phases] == [30 * FLOAT, 25 * FLOAT]
+        assert ledger.peak == 30 * FLOAT
+        del second, third
+    assert ledger.now[ACTIVATIONS] == 0
