@@ -1,9 +1,10 @@
 """Training speed and memory on one GPU, with random weights made on the device: no network, no files, ten minutes.
 
-    python benchmarks/gpu.py [--cases NAME,NAME] [--minutes 10] [--json FILE]
+    python benchmarks/gpu.py [--cases NAME,NAME] [--minutes 10] [--attention sdpa] [--json FILE]
 
 Wheels it wants, beside this project: torch built for CUDA 12.6 or newer, bitsandbytes (the QLoRA cases), and, for what
-they are compared with, trl and liger-kernel; flash-attn is used where it is installed, torch's own attention elsewhere.
+they are compared with, trl and liger-kernel; flash-attn is used where it is installed, torch's own attention elsewhere
+(`--attention flex_attention` compares the third). Full tuning rounds updates of weights in bfloat16 stochastically.
 Written for one H100 with 80 GB. Without a GPU every case runs at toy size, to show that the script works, and each
 figure says "not measured". One GPU proves nothing about several.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import sys
 import time
@@ -74,12 +76,11 @@ CASES = (
 )
 
 
-def build(shape: Shape, approach: str, device: Any, dtype: Any, *, checkpointing: bool) -> Any:
+def build(shape: Shape, approach: str, device: Any, dtype: Any, *, checkpointing: bool, attention: str = "sdpa") -> Any:
     """A model of random weights, made layer by layer on the device; a 4-bit one never exists unquantised."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    flash = device.type == "cuda" and find_spec("flash_attn") is not None
     config = LlamaConfig(
         hidden_size=shape.hidden,
         intermediate_size=shape.inner,
@@ -92,9 +93,7 @@ def build(shape: Shape, approach: str, device: Any, dtype: Any, *, checkpointing
     )
     config.rope_parameters = {"rope_type": "default", "rope_theta": 500000.0}
     with torch.device("meta"):
-        model = LlamaForCausalLM._from_config(
-            config, dtype=dtype, attn_implementation="flash_attention_2" if flash else "sdpa"
-        )
+        model = LlamaForCausalLM._from_config(config, dtype=dtype, attn_implementation=attention)
     with torch.device(device):
         rotary = type(model.model.rotary_emb)(config)  # its buffers are computed, not drawn
     for parent_name, parent in list(model.named_modules()):
@@ -155,22 +154,22 @@ def train_ours(model: Any, case: Case, length: int, device: Any) -> dict[str, fl
 
     from core.kernels import fuse_lora
     from core.packing import collate_bins, lay_out_rows, move_batch, target_hidden, trained_token_loss, unwrapped
+    from plugins.trainers.sft.rounding import StochasticRounding
 
     inner = unwrapped(model)
     if case.approach != "full":
         fuse_lora(model)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=device.type == "cuda")
+    optimizer: Any = torch.optim.AdamW(trained, lr=1e-4, fused=device.type == "cuda")
+    if case.approach == "full":
+        optimizer = StochasticRounding(optimizer, 0, itertools.count().__next__)
     autocast = torch.autocast(device.type, dtype=torch.bfloat16)
-    flash = inner.config._attn_implementation.startswith("flash")
     pairs = targets = 0
 
     def step(number: int) -> None:
         nonlocal pairs, targets
         b = lay_out_rows(documents(length, inner.config.vocab_size, number), share_prefixes=False)
-        batch = move_batch(collate_bins([b], inner.config, attn_implementation="sdpa"), device)
-        if flash:
-            batch.pop("attention_mask")  # it reads where documents begin from the positions
+        batch = move_batch(collate_bins([b], inner.config), device)
         pairs, targets = int((batch["position_ids"] + 1).sum()), len(batch["target_ids"])
         with autocast:
             hidden = target_hidden(model, batch)
@@ -284,7 +283,7 @@ def peak(device: Any) -> float:
     return float(highest)
 
 
-def measure(case: Case, device: Any, folder: str) -> dict[str, Any]:
+def measure(case: Case, device: Any, folder: str, attention: str = "sdpa") -> dict[str, Any]:
     """One case, ours and the peer; at toy size without a GPU."""
     import torch
 
@@ -295,7 +294,8 @@ def measure(case: Case, device: Any, folder: str) -> dict[str, Any]:
         return {**found, "left_out": "bitsandbytes is not installed"}
     for side in ("ours", "trl") if case.peer and find_spec("trl") else ("ours",):
         try:
-            model = build(shape, case.approach, device, torch.bfloat16, checkpointing=case.checkpointing)
+            how = {"checkpointing": case.checkpointing, "attention": attention}
+            model = build(shape, case.approach, device, torch.bfloat16, **how)
             peak(device)
             if side == "ours":
                 found[side] = train_ours(model, case, length, device)
@@ -339,21 +339,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", help="names, with commas between; default: all, the ones with goals first")
     parser.add_argument("--minutes", type=float, default=10, help="begin no further case after this long")
+    known = ("sdpa", "flex_attention", "flash_attention_2", "flash_attention_3")
+    parser.add_argument("--attention", choices=known, help="default: flash attention where it is installed, else sdpa")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     chosen = [c for c in CASES if not arguments.cases or c.name in arguments.cases.split(",")]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    flash = device.type == "cuda" and find_spec("flash_attn") is not None
+    attention = arguments.attention or ("flash_attention_2" if flash else "sdpa")
     begun, results = time.monotonic(), []
     for case in chosen:
         if time.monotonic() - begun > 60 * arguments.minutes:
             results.append({"case": asdict(case), "measured": False, "left_out": "no time left"})
             continue
         with tempfile.TemporaryDirectory() as folder:
-            results.append(measure(case, device, folder))
+            results.append(measure(case, device, folder, attention))
         print(table(results[-1:]).splitlines()[2], flush=True)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "no GPU"
     if arguments.json:
-        found = {"device": name, "torch": torch.__version__, "cases": results}
+        found = {"device": name, "torch": torch.__version__, "attention": attention, "cases": results}
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(f"{name}\n{table(results)}")
 
