@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from core import Conversation, DatasetFormat, Example, RowError, Segment, UserError, hookimpl, load_fragment
 from core.data.chat_templates import resolve_chat_template, unread_variables
-from plugins.formats.chat_template.messages import Spoken, read_messages, role_names, thoughts_of
+from plugins.formats.chat_template.messages import Spoken, read_messages, role_names, text_of, thoughts_of
 from plugins.formats.chat_template.tools import CALLS, read_tools
 from plugins.formats.chat_template.training import UNSAID, parts_of
 from plugins.formats.chat_template.turns import Turn, find_turns
@@ -140,7 +140,7 @@ def conversation(row: Mapping[str, Any], options: Mapping[str, Any]) -> Conversa
         return None
     turns: list[dict[str, str]] = []
     for message in messages:
-        role, content = message.get(names["role"]), message.get(names["content"])
+        role, content = message.get(names["role"]), text_of(message.get(names["content"]))
         if not isinstance(role, str) or not isinstance(content, str):
             return None
         turns.append({"role": SPEAKERS.get(role, role), "content": content})

@@ -85,7 +85,7 @@ def _read(
         if key not in given and not (calls and key == mapping["content"]):
             help = propose(row) if number == 1 and set(proposal(row) or {}) - {"type"} else None
             raise RowError(f"message {number} has no {key!r}; it has: {', '.join(given) or 'nothing'}", help=help)
-    role, content = given[mapping["role"]], given.get(mapping["content"])
+    role, content = given[mapping["role"]], text_of(given.get(mapping["content"]))
     if calls and content is None:
         content = ""
     if not isinstance(role, str):
@@ -96,13 +96,23 @@ def _read(
             help=f"if it is right, map it: roles: {{assistant: [{role}]}}, or user, or system",
         )
     if not isinstance(content, str):
-        raise RowError(f"the content of message {number} ({role}) is {describe(content)}, not text")
+        help = "only text can be trained on: write the parts as one text" if isinstance(content, list) else None
+        raise RowError(f"the content of message {number} ({role}) is {describe(content)}, not text", help=help)
     others = {name: given[key] for name, key in mapping.items() if name not in ("role", "content") and key in given}
     unmapped = {key: value for key, value in given.items() if key not in mapping.values() and _reads(template, key)}
     extras = {name: value for name, value in {**unmapped, **others}.items() if value is not None and name != CALLS}
     if calls:
         extras[CALLS] = calls
     return {**extras, "role": names[role], "content": content}
+
+
+def text_of(content: Any) -> Any:
+    """A content of one part of text, as OpenAI's files have it, as that text; any other content as it is."""
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
+        part = {key: value for key, value in content[0].items() if value is not None}
+        if part.keys() == {"type", "text"} and part["type"] == "text":
+            return part["text"]
+    return content
 
 
 def _with_thinking(message: Message, given: Mapping[str, Any], options: Mapping[str, Any]) -> Message:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from core import Example, RowError, Segment, UserError
 from core.data import item_of, tokenize_example
 from core.data.chat_templates import NAMED
-from plugins.formats.chat_template import render
+from plugins.formats.chat_template import conversation, render
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 SHAREGPT = {"field_messages": "conversations", "message_property_mappings": {"role": "from", "content": "value"}}
@@ -300,3 +300,15 @@ def test_real_conversations(tokenizer: Any) -> None:
         tokens = tokenize_example(example, tokenizer)
         messages = [{"role": names[turn["from"]], "content": turn["value"]} for turn in row["conversations"]]
         assert (tokens.input_ids, tokens.labels) == plainly(tokenizer, messages)
+
+
+def test_a_content_of_one_part_of_text_is_that_text(tokenizer: Any) -> None:
+    def chat(content: Any) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": content}]}
+
+    plain, parts = chat("Hello"), chat([{"type": "text", "text": "Hello", "image": None}])
+    assert render(parts, {}, tokenizer) == render(plain, {}, tokenizer)
+    assert conversation({"messages": [*parts["messages"]]}, {}) == conversation(plain, {})
+    for content in ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], [{"type": "text", "text": 3}], []):
+        with pytest.raises(RowError, match=r"the content of message 2 \(assistant\) is"):
+            render(chat(content), {}, tokenizer)
