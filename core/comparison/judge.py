@@ -13,6 +13,7 @@ from core.host import Host
 from core.results import ColumnReport, MetricResult
 
 CAVEAT = "each run is one training: how much another seed would differ is not included"
+FIRST = "of a run with repeats its first training is compared: how much another seed would differ is not included"
 
 
 def side_by_side(
@@ -25,6 +26,7 @@ def side_by_side(
     """
     whole = all(len(shared) == len(run.lines) for run, shared in zip(runs, lines, strict=True))
     metrics, apart = _common_metrics(runs, host)
+    again = any(run.values.get("repeats") for run in runs)
     plans = {name: metric_plan(name, about, host) for name, about in metrics.items()}
     columns = [column_of(run, shared, plans, whole=whole) for run, shared in zip(runs, lines, strict=True)]
     comparisons = []
@@ -58,7 +60,7 @@ def side_by_side(
         "comparisons": comparisons,
         "recipes": recipe_differences(runs, host),
         "changed": _changed_items(runs, lines, metrics),
-        "notes": [text for text in (note, *apart, CAVEAT) if text],
+        "notes": [text for text in (note, *apart, FIRST if again else CAVEAT) if text],
     }
 
 

@@ -48,6 +48,7 @@ def comparison_page(values: Mapping[str, Any]) -> str:
         "compare.html.j2",
         values=values,
         style=source("report.css"),
+        script=source("scroll.js"),
         figures=_upright(figure_rows(values)),
         recipes=recipe_rows(values),
         differences=difference_lines(values),

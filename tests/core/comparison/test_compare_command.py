@@ -148,6 +148,16 @@ def test_what_does_not_stand_after_correction_is_not_shown_in_words_and_figures_
     assert "accuracy: better" not in said
 
 
+def test_of_a_run_with_repeats_the_first_training_is_said_to_be_compared(run: Make, capsys: Any) -> None:
+    a, b = run("a", FIRST), run("b", SECOND)
+    values = json.loads((b / "run.json").read_text())
+    (b / "run.json").write_text(json.dumps({**values, "repeats": {"seeds": [1, 2, 3], "metrics": {}}}))
+    assert main(["compare", str(a), str(b)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Of a run with repeats its first training is compared" in said
+    assert "Each run is one training" not in said
+
+
 def test_many_figures_stand_in_rows_and_none_is_cut(run: Make, capsys: Any) -> None:
     folders = [run("a", FIRST), run("b", SECOND)]
     names = ["accuracy", "a_metric_of_long_name", "classification", "format_compliance", "perplexity", "f1"]
