@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.report import parts
+from core.report.asked import asked, scored_by
 from core.report.figures import column_label, comparison_header, comparison_rows, demands, notes, run_rows
 from core.report.further import further_figures
 from core.report.matrix import confusions
@@ -31,6 +32,8 @@ def report_page(values: Mapping[str, Any], predictions: Sequence[Mapping[str, An
         notes=notes(values),
         strong=names.index("tuned") if "tuned" in names else None,
         gates=demands(values),
+        asked=asked(values),
+        scored_by=scored_by(values),
         further=further_figures(values),
         repeats=parts.repeats(values),
         slices=parts.slices(values, metric),

@@ -12,4 +12,4 @@ const keepReachable = (() => {
   const observer = new ResizeObserver((entries) => entries.forEach((entry) => mark(entry.target)));
   return (node) => observer.observe(node); // told at once, and whenever its place changes
 })();
-document.querySelectorAll(".scroll").forEach(keepReachable);
+document.querySelectorAll(".scroll, .prompt").forEach(keepReachable);
