@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import io
 import json
-import math
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -106,15 +105,15 @@ def added(sizes: Sequence[int]) -> Load:
     return lambda units: sum(sizes[unit] for unit in units)
 
 
-def balances(plan: BatchPlan, load: Load) -> dict[str, float]:
+def balances(plan: BatchPlan, load: Load) -> dict[str, float | None]:
     """`balance` by number of ranks, with as many units in a step for each rank."""
     return {str(ranks): balance(replace(plan, world_size=ranks), load) for ranks in RANKS}
 
 
-def balance(plan: BatchPlan, load: Load) -> float:
+def balance(plan: BatchPlan, load: Load) -> float | None:
     """Largest over mean load of a rank in an optimizer step, the mean over the full steps of an epoch; 1 is even.
 
-    NaN where the units do not fill one step.
+    None where the units do not fill one step.
     """
     order = plan.order(0)
     ratios = []
@@ -122,7 +121,7 @@ def balance(plan: BatchPlan, load: Load) -> float:
         ranks = zip(*plan.step(order, number), strict=True)
         loads = [sum(load(batch.units) for batch in batches) for batches in ranks]
         ratios.append(max(loads) / mean(loads))
-    return mean(ratios) if ratios else math.nan
+    return mean(ratios) if ratios else None
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -144,9 +143,9 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def shown(ratios: dict[str, float]) -> str:
+def shown(ratios: dict[str, float | None]) -> str:
     """Ratios in a cell; a dash where there are too few units for one step."""
-    return ", ".join("–" if math.isnan(ratio) else f"{ratio:.3f}" for ratio in ratios.values())
+    return ", ".join("–" if ratio is None else f"{ratio:.3f}" for ratio in ratios.values())
 
 
 def main() -> None:

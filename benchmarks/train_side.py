@@ -115,7 +115,7 @@ def run_loop(recipe: Path) -> None:
     import torch
     from torch.utils.data import DataLoader
 
-    from core.kernels import fuse_lora
+    from core.kernels import fuse_layers
     from plugins.trainers.sft.batches import RankSampler, UnitRows
     from plugins.trainers.sft.loss import head_of, summed_loss
     from plugins.trainers.sft.packed import choose_layout
@@ -125,7 +125,7 @@ def run_loop(recipe: Path) -> None:
     base = resident()
     counts = count_operations(model)
     source = training_source(plan, model, data, choose_layout(plan, model))
-    fuse_lora(model)
+    fuse_layers(model, norms=True)
     head = head_of(model, chunked=True)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=plan.recipe["learning_rate"], weight_decay=0.0, fused=True)

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
-from core.kernels.lora import fuse_lora
+from typing import Any
 
-__all__ = ["fuse_lora"]
+from core.kernels.lora import fuse_lora
+from core.kernels.norm import fuse_norms
+
+__all__ = ["fuse_layers", "fuse_lora", "fuse_norms"]
+
+
+def fuse_layers(model: Any, *, norms: bool) -> None:
+    """Let the layers of `model` that can be train in fewer passes. norms: those too, which pays on processors alone."""
+    if hasattr(model, "peft_config"):
+        fuse_lora(model)
+    if norms:
+        fuse_norms(model)

@@ -7,10 +7,13 @@ divided into micro batches and ranks: so the same recipe on other hardware train
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 MEGABATCH_STEPS = 50  # steps whose units are sorted by length together under group_by_length
 
@@ -182,3 +185,16 @@ def row_lengths(dataset: Any) -> list[int]:
     for batch in dataset.select_columns(["input_ids"]).with_format("arrow").iter(batch_size=4096):
         lengths += pyarrow.compute.list_value_length(batch["input_ids"]).to_pylist()
     return lengths
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where batches come from: the rows, how they are divided, and how a micro batch's rows become tensors.
+
+    streamed: the rows are read while training, and `dataset` holds those of the current steps alone.
+    """
+
+    dataset: Any
+    plan: BatchPlan
+    collate: Callable[[tuple[bool, list[list[dict[str, Any]]]]], dict[str, torch.Tensor]]
+    streamed: bool = False

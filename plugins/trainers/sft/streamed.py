@@ -22,7 +22,7 @@ from .packed import Layout
 if TYPE_CHECKING:
     from core.data.stream import Stream, StreamedRow
 
-    from .trainer import Source
+    from .batches import Source
 
 KEPT_STEPS = 3  # a step may be begun again, and its rows named, after the next was asked for
 MOST = 1 << 20  # rows of a unit, in the numbering of rows

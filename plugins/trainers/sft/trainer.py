@@ -7,7 +7,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +16,19 @@ from transformers import Trainer, TrainingArguments
 
 from core import UserError
 from core.evaluation.during import SampleScorer
-from core.kernels import fuse_lora
+from core.kernels import fuse_layers
 from core.memory import PeakMemory
 
-from .batches import BatchPlan, RankSampler, UnitRows
+from .batches import RankSampler, Source, UnitRows
 from .checkpoints import Progress
 from .loss import head_of, summed_loss
 from .out_of_memory import Divider, NumberedRows, numbered
+from .packed import on_cpu
 from .refused import refused_step
 from .rounding import with_small_updates
 from .saving import save_checkpoint
 
 Batch = Mapping[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where batches come from: the rows, how they are divided, and how a micro batch's rows become tensors.
-
-    streamed: the rows are read while training, and `dataset` holds those of the current steps alone.
-    """
-
-    dataset: Any
-    plan: BatchPlan
-    collate: Callable[[tuple[bool, list[list[dict[str, Any]]]]], dict[str, torch.Tensor]]
-    streamed: bool = False
 
 
 class SFTTrainer(Trainer):
@@ -89,8 +76,8 @@ class SFTTrainer(Trainer):
         self.scorer, self.scored_every = scorer, scored_every
         self._scored_step, self._scores = progress.step, dict[str, float]()
         whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled or args.torch_compile)
-        if whole and hasattr(model, "peft_config"):
-            fuse_lora(model)
+        if whole:
+            fuse_layers(model, norms=on_cpu(model))
         self.head = head_of(model, chunked=whole and not args.ddp_find_unused_parameters)
         self.sampler = RankSampler(train.plan, self.args.process_index)
         self.divider = Divider(self, self._train_on, advice)

@@ -19,7 +19,7 @@ from core.planner.advice import advice_at_one_row
 from core.processes import barrier, gather_objects, rank, seed_everything, world_size
 
 from .arguments import generation_steps, total_steps, training_arguments
-from .batches import BatchPlan, row_lengths
+from .batches import BatchPlan, Source, row_lengths
 from .callbacks import BarCallback, MetricsCallback, StepCallback, progress_callback, stop_on_signal
 from .checkpoints import Progress, find_checkpoint, read_progress, refuse_other_setup
 from .collate import collate_padded, without_targets
@@ -28,7 +28,7 @@ from .muon import make_muon
 from .packed import Collate, Layout, Rows, choose_layout, collate_packed, collate_shared, pack, rows_of, sharing_pays
 from .resumed import refuse_other_model
 from .streamed import streamed_source
-from .trainer import SFTTrainer, Source
+from .trainer import SFTTrainer
 
 
 def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Training:

@@ -13,14 +13,13 @@ from typing import Any
 import torch
 
 from core import Data, Plan, Workload
-from core.kernels import fuse_lora
+from core.kernels import fuse_layers
 from core.packing import register_segments, supports_isolated_attention, unwrapped
 
 from .arguments import total_steps
-from .batches import BatchPlan, MicroBatch, UnitRows
+from .batches import BatchPlan, MicroBatch, Source, UnitRows
 from .loss import Head, summed_loss
 from .packed import Layout, on_cpu, wanted_layout
-from .trainer import Source
 
 MOST_STEPS = 4000  # optimizer steps looked at for the heaviest micro batch
 CANDIDATES = 6  # the longest micro batches when padded; those are laid out
@@ -35,8 +34,9 @@ def sft_workload(plan: Plan, model: Any, data: Data, ranks: int) -> Workload:
     with redirect_stdout(StringIO()):  # what the run says of its packing is not the planner's to say
         source = training_source(plan, model, replace(data, stream=None), layout)
     batches = replace(source.plan, world_size=ranks)
-    if hasattr(model, "peft_config") and not (plan.recipe["fsdp"] or plan.recipe["deepspeed"]):
-        fuse_lora(model)
+    whole = not (plan.recipe["fsdp"] or plan.recipe["deepspeed"])
+    if whole:
+        fuse_layers(model, norms=on_cpu(model))
     measured = _measured(source, batches)
     return Workload(
         batches=measured.heaviest,
