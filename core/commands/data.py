@@ -167,7 +167,8 @@ def _write(
 
         with writing(args.dump):
             count = write_dump(args.dump, part_of(facts, args.part))
-        print(f"\nwrote {count:,} examples to {args.dump}")
+        first = ", the first rows alone" if plan.recipe["streaming"] else ""
+        print(f"\nwrote {count:,} examples to {args.dump}{first}")
     if args.html is not None:
         from core.preview.page import data_page
         from core.sharing.variables import hide

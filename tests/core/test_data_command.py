@@ -138,9 +138,12 @@ def test_what_is_parted_for_validation_is_in_the_table(here: Path, tiny_model: P
 
 def test_streamed_data_are_shown_by_their_first_rows(here: Path, tiny_model: Path, capsys: Captured) -> None:
     values = {"streaming": True, "max_steps": 2, "streaming_multipack_buffer_size": 5}
-    assert data(write_tiny_recipe(here, tiny_model, values), "--samples", "0", "--html", "out.html") == 0
+    recipe = write_tiny_recipe(here, tiny_model, values)
+    assert data(recipe, "--samples", "0", "--html", "out.html", "--dump", "out.jsonl") == 0
     said = "it is read while training; counts and audit are of its first 5 rows"
-    assert said in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert said in out
+    assert "wrote 5 examples to out.jsonl, the first rows alone" in out
     assert said in (here / "out.html").read_text(encoding="utf-8")
 
 
