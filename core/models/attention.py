@@ -16,6 +16,7 @@ def attention(plan: Plan) -> str | None:
     from transformers.utils.import_utils import (
         is_flash_attn_2_available,
         is_flash_attn_3_available,
+        is_flash_attn_4_available,
         is_kernels_available,
     )
 
@@ -28,6 +29,7 @@ def attention(plan: Plan) -> str | None:
     available = {
         "flash_attention_2": is_flash_attn_2_available() or kernels,
         "flash_attention_3": is_flash_attn_3_available() or kernels,
+        "flash_attention_4": is_flash_attn_4_available() or kernels,
         "flex_attention": on_cuda(),
         "xformers": False,
         "sage": False,

@@ -77,11 +77,14 @@ def test_spare_rows_are_used_and_never_cut_off(copied: Path, tmp_path: Path) -> 
 
 
 def test_an_attention_that_is_not_there_gives_way_with_a_warning(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = make_model_plan(tmp_path, tiny_model, attn_implementation="xformers")
-    assert load_base(plan).config._attn_implementation == "sdpa"
-    assert "warning: attn_implementation 'xformers' is not available here" in capsys.readouterr().out
+    monkeypatch.setattr("transformers.utils.import_utils.is_flash_attn_4_available", lambda: False)
+    monkeypatch.setattr("transformers.utils.import_utils.is_kernels_available", lambda: False)
+    for name in ("xformers", "flash_attention_4"):
+        plan = make_model_plan(tmp_path, tiny_model, attn_implementation=name)
+        assert load_base(plan).config._attn_implementation == "sdpa"
+        assert f"warning: attn_implementation {name!r} is not available here" in capsys.readouterr().out
     assert load_base(
         make_model_plan(tmp_path, tiny_model, attn_implementation="eager")
     ).config._attn_implementation == ("eager")

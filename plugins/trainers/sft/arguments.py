@@ -256,7 +256,8 @@ def _kernels(plan: Plan) -> dict[str, Any]:
         values = {"use_liger_kernel": True, "liger_kernel_config": chosen}
     elif chosen:
         lacking = "the package liger-kernel" if on_gpu else "an NVIDIA GPU"
-        say(f"warning: {', '.join(key for key in LIGER_KERNELS if recipe[key])} have no effect here without {lacking}")
+        asked = ", ".join(key for key in LIGER_KERNELS if recipe[key])
+        say(f"warning: without {lacking}, nothing comes of {asked} here")
     if recipe["torch_compile"] and on_gpu:
         values["torch_compile"] = True
         for key in ("torch_compile_backend", "torch_compile_mode"):

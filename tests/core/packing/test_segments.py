@@ -7,14 +7,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.kernels import fuse_norms
 from core.packing import (
     attention_mask,
     block_attention,
     collate_bins,
     lay_out_rows,
+    logit_transform,
     pack_step,
     register_segments,
+    target_hidden,
     target_logits,
+    trained_token_loss,
 )
 from core.packing.segments import NAME, segments_of
 from tests.core.packing.double import StayDouble
@@ -161,24 +165,49 @@ def test_blocks_hold_exactly_the_pairs_of_the_mask(seed, count, share, window):
     assert torch.equal(segments.places[segments.slots], torch.arange(len(b)))
 
 
-@pytest.mark.parametrize("kind", ["llama", "gemma3"])
-def test_twenty_steps_end_at_the_same_weights(kind):
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3", "gpt_neox"])
+@pytest.mark.parametrize("all_together", [False, True])
+def test_twenty_steps_end_at_the_same_weights(kind, all_together):
+    """Packed and shared; and all together: checkpointing, a head in chunks, fused norms, accumulated micro batches."""
     ends = []
     for packed in (False, True):
         model = make_model(kind, "sdpa", torch.float64)
+        if all_together:
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_("norm" not in name)
         if packed:
             model.set_attn_implementation(register_segments())
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+            if all_together:
+                fuse_norms(model)
+                model.gradient_checkpointing_enable({"use_reentrant": False})
+        trained = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=1e-3)
         for step in range(20):
             rows = ragged_rows(step)
-            loss = packed_loss(model, rows, share=True) if packed else plain_loss(model, rows)
-            loss.backward()
+            if packed and all_together:
+                accumulate(model, [rows[:6], rows[6:]])
+            else:
+                loss = packed_loss(model, rows, share=True) if packed else plain_loss(model, rows)
+                loss.backward()
             optimizer.step()
             optimizer.zero_grad()
         ends.append({name: p.detach().clone() for name, p in model.named_parameters()})
     distance = sum(float((ends[0][k] - ends[1][k]).norm()) ** 2 for k in ends[0]) ** 0.5
     size = sum(float(p.norm()) ** 2 for p in ends[0].values()) ** 0.5
     assert distance <= 1e-4 * size
+
+
+def accumulate(model, micro_batches):
+    """The gradient of the mean over the targets of all micro batches."""
+    bins = [pack_step(rows, 96, pair_cost=0.01)[0] for rows in micro_batches]
+    batches = [collate_bins(some, model.config, pad_to_multiple_of=8) for some in bins]
+    count = sum(len(batch["target_ids"]) for batch in batches)
+    scale, softcap = logit_transform(model.config)
+    for batch in batches:
+        hidden = target_hidden(model, batch)
+        head = model.get_output_embeddings()
+        loss = trained_token_loss(hidden, head, batch["target_ids"], scale=scale, softcap=softcap, chunk=5)
+        (loss / count).backward()
 
 
 def test_in_bfloat16_it_is_no_further_from_float32_than_the_plain_computation():
