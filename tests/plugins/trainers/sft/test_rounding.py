@@ -194,7 +194,7 @@ def test_a_run_in_bfloat16_moves_weights_by_less_than_it_can_tell(
         pytest.importorskip("bitsandbytes")
     monkeypatch.setattr(rounding, "rounds_stochastically", lambda name: rounds)
     settings = {"optimizer": optimizer, "learning_rate": 3e-4, "lr_scheduler": "constant", "warmup_steps": 0}
-    training, model = prepare(max_steps=4, max_grad_norm=0.0, **settings)
+    training, model = prepare(max_steps=4, max_grad_norm=0.0, bf16=True, **settings)
     model.to(torch.bfloat16)
     norms = [parameter for name, parameter in model.named_parameters() if "norm" in name]
     before = torch.cat([parameter.detach().clone() for parameter in norms])
