@@ -14,58 +14,96 @@ from core.types import Options
 from plugins.checks.answers import parsed
 from plugins.checks.learning import counted, watching
 
-# close relatives of these (Scots, Nynorsk, …) are told apart too badly to be named
+# dialects and the smallest languages are left out: they are told from their relatives too badly to be named
 LATIN = {
+    "af": "Afrikaans",
+    "az": "Azerbaijani",
     "ca": "Catalan",
     "cs": "Czech",
+    "cy": "Welsh",
     "da": "Danish",
     "de": "German",
     "en": "English",
+    "eo": "Esperanto",
     "es": "Spanish",
     "et": "Estonian",
+    "eu": "Basque",
     "fi": "Finnish",
     "fr": "French",
-    "hr": "Croatian",
+    "ga": "Irish",
+    "gl": "Galician",
+    "ha": "Hausa",
+    "hr": "Croatian or Serbian",
+    "ht": "Haitian Creole",
     "hu": "Hungarian",
-    "id": "Indonesian",
+    "id": "Indonesian or Malay",
+    "ig": "Igbo",
     "is": "Icelandic",
     "it": "Italian",
     "lt": "Lithuanian",
     "lv": "Latvian",
+    "mg": "Malagasy",
+    "mt": "Maltese",
     "nl": "Dutch",
     "no": "Norwegian",
     "pl": "Polish",
     "pt": "Portuguese",
     "ro": "Romanian",
+    "rw": "Kinyarwanda",
     "sk": "Slovak",
     "sl": "Slovenian",
+    "so": "Somali",
     "sq": "Albanian",
     "sv": "Swedish",
     "sw": "Swahili",
     "tl": "Tagalog",
     "tr": "Turkish",
+    "uz": "Uzbek",
     "vi": "Vietnamese",
+    "xh": "Xhosa",
+    "yo": "Yoruba",
+    "zu": "Zulu",
 }
 OTHER = {
+    "am": "Amharic",
     "ar": "Arabic",
+    "be": "Belarusian",
     "bg": "Bulgarian",
     "bn": "Bengali",
     "el": "Greek",
     "fa": "Persian",
+    "gu": "Gujarati",
     "he": "Hebrew",
     "hi": "Hindi",
     "hy": "Armenian",
     "ja": "Japanese",
     "ka": "Georgian",
+    "kk": "Kazakh",
+    "km": "Khmer",
+    "kn": "Kannada",
     "ko": "Korean",
+    "ky": "Kyrgyz",
+    "lo": "Lao",
+    "mk": "Macedonian",
+    "ml": "Malayalam",
+    "mn": "Mongolian",
+    "mr": "Marathi",
+    "my": "Burmese",
+    "ne": "Nepali",
+    "pa": "Punjabi",
+    "ps": "Pashto",
     "ru": "Russian",
+    "si": "Sinhala",
     "ta": "Tamil",
     "te": "Telugu",
+    "tg": "Tajik",
     "th": "Thai",
+    "tt": "Tatar",
     "uk": "Ukrainian",
     "ur": "Urdu",
     "zh": "Chinese",
 }
+TWINS = {"bs": "hr", "sr": "hr", "ms": "id"}  # told apart by chance
 LANGUAGES = {**LATIN, **OTHER}
 NOTHING = "zxx"  # what is no language, such as numbers and code
 LEAST_LETTERS, LEAST_WORDS = 60, 10
@@ -124,12 +162,15 @@ def language(facts: DataFacts, options: Options) -> Watch:
 
 def language_of(text: str) -> str:
     """The ISO 639 code of the language of `text`, one of `LANGUAGES`; empty where it cannot be told for sure."""
-    code, probability = _identifier().classify(text)
+    found, probability = _identifier().classify(text)
+    code = TWINS.get(found, str(found))
+    if probability < SURE and code in TWINS.values():
+        probability = sum(share for other, share in _identifier().rank(text) if TWINS.get(other, other) == code)
     if probability < SURE or code == NOTHING:
         return ""
     # a few words that are quoted in another script outweigh all around them
     latin = 2 * sum(map(str.isascii, text)) > len(text)
-    return "" if latin and code in OTHER else str(code)
+    return "" if latin and code in OTHER else code
 
 
 @lru_cache(maxsize=1)
@@ -137,7 +178,7 @@ def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    identifier.set_languages([*LANGUAGES, NOTHING])
+    identifier.set_languages([*LANGUAGES, *TWINS, NOTHING])
     return identifier
 
 

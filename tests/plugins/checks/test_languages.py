@@ -72,6 +72,10 @@ def test_nothing_to_remark(run: Run, rows: list[Any]) -> None:
         (GERMAN, "de"),
         (FRENCH, "fr"),
         ("Врач говорит, что пациентка должна остаться в больнице еще на две недели после операции.", "ru"),
+        # what is hardly told apart is one
+        ("Liječnik kaže da pacijentica nakon operacije treba ostati u bolnici još dva tjedna i otići kući.", "hr"),
+        ("Лекар каже да пацијенткиња после операције треба да остане у болници још две недеље.", "hr"),
+        ("Doktor mengatakan bahwa pasien harus tinggal di rumah sakit selama dua minggu lagi.", "id"),
         ("医生说病人手术后还要在医院住两个星期，然后才能回家休息。", "zh"),
         ("Paris, Rome, London, Madrid, Vienna, Berlin, Prague, Warsaw, Budapest, Lisbon, Oslo, Dublin", ""),
         ("SELECT name, count(*) FROM users WHERE age > 30 GROUP BY name ORDER BY count(*) DESC LIMIT 10;", ""),
