@@ -88,8 +88,11 @@ def _training_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     train, parameters = values["train"], values["parameters"]
     share = parameters["trained"] / parameters["total"] if parameters["total"] else 0.0
     after = "for this scoring" if values.get("scored") else "in all"
+    best = train.get("best")
+    kept = [("model kept", f"of step {best['step']:,}, the best by {best['metric'].replace('_', ' ')}")] if best else []
     return [
         ("tokens trained on", f"{train['tokens']:,} in {train['steps']:,} steps"),
+        *kept,
         ("parameters trained", f"{parameters['trained']:,} of {parameters['total']:,} ({percent(share, 2)})"),
         ("time", f"{duration(train['seconds'])} training, {duration(values['seconds'])} {after}"),
         ("peak memory", size(values["memory"]["peak_bytes"])),

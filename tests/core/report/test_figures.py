@@ -76,6 +76,12 @@ def test_examples_that_there_are_not_are_told(values: dict[str, Any]) -> None:
     assert not any("asked for" in note for note in notes(values))
 
 
+def test_the_step_of_the_model_that_was_kept_is_named(values: dict[str, Any]) -> None:
+    assert "model kept" not in dict(run_rows(values))
+    values["train"]["best"] = {"metric": "token_f1", "value": 0.5, "step": 1200}
+    assert dict(run_rows(values))["model kept"] == "of step 1,200, the best by token f1"
+
+
 def test_forgetting_with_a_bound_is_a_demand_like_a_gate(values: dict[str, Any]) -> None:
     values["gates"] = [{"passed": True, "words": "accuracy: passed"}]
     values["forgetting"] = {"passed": False, "max_drop": 0.02, "words": "forgetting shown: text 4 → 5"}
