@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from browser import Page, opened
+from browser import DRAWN, Page, opened
 
 from core.report.page import report_page
 
@@ -31,7 +31,6 @@ RECORD = """
       if (window.going) requestAnimationFrame(tick); };
     requestAnimationFrame(tick); }
 """
-SETTLED = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
 PLACE = """(() => { const box = document.getElementById("items").getBoundingClientRect();
   return [box.left + box.width / 2, box.top + box.height / 2]; })()"""
 
@@ -77,7 +76,7 @@ async def frames(page: Page, act: Any) -> dict[str, float]:
     """The time between frames in milliseconds while `act` goes on, and the long tasks."""
     await page.run(RECORD)
     await act()
-    await page.run(SETTLED)
+    await page.run(DRAWN)
     spans, long = await page.run("(window.going = false, [window.spans, window.long])")
     ordered = sorted(spans)
 
@@ -126,7 +125,7 @@ async def _both(by_key: Any) -> None:
 
 
 TIMED = f"""async (act) => {{
-  const begun = performance.now(); act(); await {SETTLED}; return performance.now() - begun; }}"""
+  const begun = performance.now(); act(); await {DRAWN}; return performance.now() - begun; }}"""
 TYPE = """() => {{ const one = document.getElementById("search");
   one.value = {text}; one.dispatchEvent(new Event("input")); }}"""
 CLICK = "() => document.querySelector('[data-filter={name}]').click()"
@@ -153,7 +152,7 @@ async def violations(page: Page, axe: Path) -> dict[str, list[str]]:
         await page.media(prefers_color_scheme=scheme)
         for width in (1200, 375):
             await page.size(width, 900, phone=width < 500)
-            await page.run(SETTLED)
+            await page.run(DRAWN)
             result = await page.run("axe.run().then((found) => found.violations)")
             nodes = [(one["id"], node) for one in result for node in one["nodes"]]
             found[f"{scheme}, {width} px"] = [f"{name}: {node['html'][:160]}" for name, node in nodes]

@@ -28,6 +28,7 @@ for wanted, given in enumerate([fcntl(int(number), F_DUPFD, 10) for number in sy
     os.dup2(given, wanted)
 os.execv(sys.argv[3], sys.argv[3:])
 """
+DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
 PATIENCE = 240.0  # seconds for anything that has to come
 KEYS = {
     "Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "PageUp": 33, "PageDown": 34, "End": 35, "Home": 36,
@@ -90,6 +91,15 @@ class Page:
             raise RuntimeError(json.dumps(found["exceptionDetails"])[:2000])
         return found["result"].get("value")
 
+    async def until(self, condition: str) -> None:
+        """Wait until a JavaScript expression holds, and what follows from it is drawn."""
+        for _ in range(int(PATIENCE / 0.05)):
+            if await self.run(condition):
+                await self.run(DRAWN)
+                return
+            await asyncio.sleep(0.05)
+        raise TimeoutError(f"it never came to {condition}")
+
     async def press(self, key: str, *, shift: bool = False) -> None:
         """One key, down and up."""
         about = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": KEYS[key]}
@@ -111,6 +121,7 @@ class Page:
         await self.ask(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone
         )
+        await self.until(f"matchMedia('(width: {width}px)').matches")
 
     async def media(self, kind: str = "", **features: str) -> None:
         """`print` or nothing, and features such as prefers_color_scheme="dark"."""
