@@ -17,6 +17,7 @@ from core.planner.approaches import Approach, with_values
 from core.planner.device import Device, process_bytes, this_device
 from core.planner.estimate import estimate
 from core.planner.sample import Sample
+from core.planner.shapes import NoShapes, as_no_shapes
 from core.processes import gather_objects
 
 from .out_of_memory import is_out_of_memory
@@ -73,13 +74,13 @@ def _largest_planned(plan: Plan, model: Any, data: Data, sizes: list[int]) -> in
     for size in sizes[:-1]:
         keys = {"micro_batch_size": size, "gradient_accumulation_steps": sizes[0] // size}
         try:
-            if estimate(Approach("", with_values(plan, keys), True), sample, device).fits:
-                return size
-        except UserError:
-            raise
-        except Exception:
+            with as_no_shapes():
+                fits = estimate(Approach("", with_values(plan, keys), True), sample, device).fits
+        except NoShapes:
             say("micro_batch_size: auto: the adapter cannot be laid out from shapes alone; trying sizes instead")
             return sizes[0]
+        if fits:
+            return size
     return sizes[-1]
 
 
