@@ -66,9 +66,11 @@ def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> list[Any]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return [list(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
-    # an earlier call of the tokenizer may have left these set
-    backend.no_truncation()
-    backend.no_padding()
+    # an earlier call of the tokenizer may have left these set; another thread may be at work with them
+    if backend.truncation is not None:
+        backend.no_truncation()
+    if backend.padding is not None:
+        backend.no_padding()
     if byte_lengths(tokenizer) is None:
         return list(backend.encode_batch(list(texts), add_special_tokens=False))
     by_words = word_encoder(tokenizer)
