@@ -135,6 +135,15 @@ def test_differences_are_marked_character_by_character(
     shown = chosen(dom_after(page, tmp_path, ""))
     assert '{"a": "colo<del>u</del>r 🙂<ins>!</ins>"}' in shown
     assert "<pre>something else altogether</pre>" in shown
+
+    # as many letters in common as any two texts have, but hardly two in a row
+    other = '{"a": "Meningococcal haemorrhagic disease"}'
+    item["references"] = ['{"a": "Certain infectious and parasitic diseases"}']
+    item["answers"]["base"]["text"] = other
+    shown = chosen(dom_after(report_page(values, [item]), tmp_path, ""))
+    assert f"<pre>{other}</pre>" in shown
+    item["references"], item["answers"]["base"]["text"] = ["cat"], "cart"
+    assert "ca<ins>r</ins>t" in chosen(dom_after(report_page(values, [item]), tmp_path, ""))
     shown = chosen(dom_after(page, tmp_path, "document.getElementById('diff').click()"))
     assert "<del>" not in shown
 
