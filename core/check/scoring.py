@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from core.check.columns import COMPARE, PACKINGS, columns_of
+from core.check.columns import COMPARE, KINDS, PACKINGS, columns_of
 from core.check.components import OWN_GENERATOR
 from core.check.names import did_you_mean
 from core.errors import Problem
 from core.recipe import Recipe
+from core.types import ColumnPlan
 
 PRICES = ("input_per_million", "output_per_million", "per_hour")
 
@@ -21,7 +22,7 @@ def scoring_problems(recipe: Recipe) -> Iterator[Problem]:
     price = settings.get("price")
     if price:
         yield from _price_problems(price)
-        yield from _unpriced_columns(price.get("columns") or {}, settings.get("compare") or [])
+        yield from _unpriced_columns(price.get("columns") or {}, _columns(settings))
         if settings.get("stop_settled"):
             yield Problem(
                 "price and stop_settled do not go together: prices count whole answers, stop_settled cuts them short",
@@ -51,7 +52,7 @@ def _engine_problems(recipe: Recipe, settings: Mapping[str, Any]) -> Iterator[Pr
             at="value",
             help=f"remove {packed}, or leave evaluation.generator out",
         )
-    for index, column in enumerate(columns_of(settings.get("compare") or [])):
+    for index, column in enumerate(_columns(settings)):
         if column.kind == "merged" or any(column.options.get(key) for key in PACKINGS):
             yield Problem(
                 f"the column {column.name!r} is made in memory, where the generator {name!r} cannot read it",
@@ -68,9 +69,18 @@ def _engine_problems(recipe: Recipe, settings: Mapping[str, Any]) -> Iterator[Pr
         )
 
 
-def _unpriced_columns(prices: Mapping[str, Any], entries: Sequence[Any]) -> Iterator[Problem]:
+def _columns(settings: Mapping[str, Any]) -> tuple[ColumnPlan, ...]:
+    """The columns that are compared; none where an entry is no column, which is told elsewhere."""
+    entries: Sequence[Any] = settings.get("compare") or []
+    whole = all(isinstance(entry, str) or any(kind in entry for kind in KINDS) for entry in entries)
+    return columns_of(entries) if whole else ()
+
+
+def _unpriced_columns(prices: Mapping[str, Any], compared: Sequence[ColumnPlan]) -> Iterator[Problem]:
     """Prices of columns that are not compared."""
-    columns = [column.name for column in columns_of(entries)]
+    columns = [column.name for column in compared]
+    if not columns:
+        return
     for name in prices:
         if name not in columns:
             help = did_you_mean(name, columns) or f"the columns of evaluation.compare are: {', '.join(columns)}"

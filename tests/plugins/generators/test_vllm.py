@@ -201,6 +201,17 @@ def test_a_recipe_without_the_package_is_told_what_to_install(tmp_path: Path, ti
     assert "pip install 'tunesmith[vllm]'" in found.help
 
 
+@pytest.mark.parametrize("scored", [{"generator": "vllm"}, {"price": {"columns": {"base": {"per_hour": 2.0}}}}])
+@pytest.mark.parametrize("entry", [{"name": "x"}, {"merged": None}])
+def test_an_entry_that_is_no_column_is_told_beside_a_generator_or_a_price(
+    tmp_path: Path, tiny_model: Path, scored: dict[str, Any], entry: dict[str, Any]
+) -> None:
+    evaluation = {"datasets": [{"path": "test.jsonl", "type": "alpaca"}], "compare": ["base", entry], **scored}
+    path = write_tiny_recipe(tmp_path, tiny_model, {"evaluation": evaluation}, held_out=[{}])
+    (found,) = [one for one in check_recipe(load_recipe(path), load_host()) if one.severity == "error"]
+    assert "'evaluation.compare.1' is no column: it names none" in found.message
+
+
 @pytest.mark.parametrize(
     ("evaluation", "values", "message", "key"),
     [
