@@ -100,7 +100,8 @@ def _skipped(entry: Mapping[str, Any]) -> list[str]:
     if not entry["bad_rows"]:
         return []
     count, lines = entry["bad_rows"], entry["first_bad_rows"]
-    head = f"warning: {entry['path']}: skipped {count:,} of {entry['rows']:,} rows that cannot be used"
+    share = f"{count:,} of {entry['rows']:,} rows ({count / entry['rows']:.1%})"
+    head = f"warning: {entry['path']}: skipped {share} that cannot be used"
     more = [f"  ... and {count - len(lines):,} more"] if count > len(lines) else []
     return [head, *(f"  {line}" for line in lines), *more]
 
