@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from core.audit.report import SAVED_PLACES
 from core.evaluation.verdict import baselines, compare, items_trained_on, verdict
 from core.results import ColumnReport
 from core.types import EvaluationPlan, Evaluator, MetricPlan
@@ -66,10 +67,18 @@ def test_items_that_were_trained_on_are_named_in_the_verdict(count: int, words: 
 
 def test_how_many_items_were_trained_on_is_read_off_the_audit() -> None:
     def data(*findings: dict[str, Any]) -> Any:
-        return SimpleNamespace(stats={"audit": {"findings": findings}})
+        test = [SimpleNamespace(place=f"test.jsonl:{line}") for line in range(1, 61)]
+        return SimpleNamespace(test=test, stats={"audit": {"findings": findings}})
 
-    assert items_trained_on(data({"check": "near_leakage", "count": 3}, {"check": "leakage", "count": 2})) == 2
-    assert items_trained_on(data()) == items_trained_on(SimpleNamespace(stats={})) == 0
+    def found(check: str, count: int, file: str = "test", first: int = 1) -> dict[str, Any]:
+        kept = range(first, first + min(count, SAVED_PLACES))
+        return {"check": check, "count": count, "places": [f"{file}.jsonl:{line}" for line in kept]}
+
+    assert items_trained_on(data(found("near_leakage", 3), found("leakage", 2))) == 2
+    assert items_trained_on(data(found("leakage", 50))) == 50, "more than the places that are kept"
+    assert items_trained_on(data(found("leakage", 4, first=59))) == 2, "the others are beyond the limit"
+    assert items_trained_on(data(found("leakage", 2), found("leakage", 7, file="validation"))) == 2
+    assert items_trained_on(data()) == items_trained_on(SimpleNamespace(test=(), stats={})) == 0  # type: ignore[arg-type]
 
 
 def test_the_interval_of_the_tuned_figure_is_said() -> None:
