@@ -106,7 +106,9 @@ def test_bad_rows_are_skipped_on_request(here: Path, tiny_model: Path, capsys: C
     recipe = with_bad_rows(here, tiny_model, 2, on_bad_row="skip")
     assert data(recipe, "--row", "3", "--dump", "out.jsonl") == 0
     out = capsys.readouterr().out
-    assert "warning: train.jsonl: skipped 2 of 42 rows (4.8%) that cannot be used\n  train.jsonl:1: not valid JSON" in out
+    assert (
+        "warning: train.jsonl: skipped 2 of 42 rows (4.8%) that cannot be used\n  train.jsonl:1: not valid JSON" in out
+    )
     assert "── train.jsonl:3 (row 3)" in out
     assert json.loads((here / "out.jsonl").read_text(encoding="utf-8").splitlines()[0])["row"] == 3
     assert data(recipe, "--set", "on_bad_row=raise") == 2
