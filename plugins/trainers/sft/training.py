@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from transformers import EarlyStoppingCallback, PrinterCallback
 from core import Data, Plan, Training, TrainResult, UserError
 from core.console import say
 from core.evaluation.during import make_sample_scorer
-from core.memory import PeakMemory, give_back
+from core.memory import PeakMemory, give_back, returned_at_once
 from core.models.parameters import parameter_counts
 from core.packing import pair_cost_of, unwrapped
 from core.planner.advice import advice_at_one_row
-from core.processes import barrier, gather_objects, rank, seed_everything, world_size
+from core.processes import barrier, device_type, gather_objects, rank, seed_everything, world_size
 
 from .arguments import generation_steps, total_steps, training_arguments
 from .batches import BatchPlan, Source, row_lengths
@@ -220,7 +221,7 @@ def _run(
     trainer.watch(memory)
     trainer.start_clock()
     try:
-        with stop_on_signal(trainer):
+        with stop_on_signal(trainer), _without_gaps(plan):
             if checkpoint and trainer.progress.step >= total:
                 say("the checkpoint holds the finished training: nothing left to train")
                 trainer._load_from_checkpoint(str(checkpoint))
@@ -253,6 +254,17 @@ def _run(
         generation=trainer.scorer.facts() if trainer.scorer else None,
         best=_best(trainer),
     )
+
+
+def _without_gaps(plan: Plan) -> AbstractContextManager[None]:
+    """With checkpointing on a processor: what each layer gives back goes to the system.
+
+    The few tensors that stay would lie between gaps that the C library does not use again: on SmolLM2 (LoRA, 2 x 512
+    tokens) 1.1 GiB of them, more than checkpointing saves. Without them a run takes 7 % more processor time.
+    """
+    if plan.recipe["gradient_checkpointing"] and device_type() == "cpu":
+        return returned_at_once()
+    return nullcontext()
 
 
 def _best(trainer: SFTTrainer) -> dict[str, Any] | None:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 from core import UserError
 from plugins.trainers.sft import trainer
+from plugins.trainers.sft import training as training_module
 from plugins.trainers.sft.batches import BatchPlan, row_lengths
 from plugins.trainers.sft.collate import collate_padded
 from plugins.trainers.sft.loss import head_of, summed_loss
@@ -51,7 +53,7 @@ def test_the_result_is_complete(prepare: Prepare, tmp_path: Path) -> None:
     assert (result.steps, len(result.losses), result.tokens) == (12, 12, 2 * targets)
     assert result.parameters_trained == result.parameters_total == sum(p.numel() for p in model.parameters())
     assert result.seconds > 0
-    assert result.peak_bytes > 0
+    assert result.peak_bytes >= result.start_bytes > 0
     assert result.stopped is None
     lines = [json.loads(line) for line in (tmp_path / "one" / "out" / "metrics.jsonl").read_text().splitlines()]
     assert lines == list(result.history)
@@ -316,3 +318,22 @@ def test_a_live_bar_on_a_terminal(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     prepare(logging_steps=3)[0].run()
     assert "trained tokens/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_checkpointing_on_a_processor_leaves_no_gaps(
+    prepare: Prepare, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    within: list[str] = []
+
+    @contextmanager
+    def returned_at_once() -> Iterator[None]:
+        within.append("entered")
+        yield
+        within.append("left")
+
+    monkeypatch.setattr(training_module, "returned_at_once", returned_at_once)
+    monkeypatch.setattr(training_module, "device_type", lambda: "cpu")
+    training, _ = prepare(max_steps=1, gradient_checkpointing=checkpointing)
+    assert len(training.run().losses) == 1
+    assert within == (["entered", "left"] if checkpointing else [])
