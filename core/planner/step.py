@@ -168,13 +168,13 @@ def _walk(
 def _at_lower(layers: torch.nn.ModuleList, call: Callable[[], None]) -> RemovableHandle:
     """Have `call` called when the backward pass has come to the lower layers."""
 
-    def watch(layer: Any, inputs: tuple[Any, ...]) -> None:
-        (hidden,) = inputs[:1]
-        if hidden.requires_grad and not watched:
+    def watch(layer: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        hidden: Any = inputs[0] if inputs else named.get("hidden_states")  # some models name what they hand on
+        if hidden is not None and hidden.requires_grad and not watched:
             watched.append(hidden.register_hook(lambda _: call()))
 
     watched: list[Any] = []
-    return layers[LOWER].register_forward_pre_hook(watch)
+    return layers[LOWER].register_forward_pre_hook(watch, with_kwargs=True)
 
 
 def _alike_layers(model: torch.nn.Module) -> torch.nn.ModuleList | None:

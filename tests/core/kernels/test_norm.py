@@ -25,9 +25,10 @@ def test_it_is_no_further_from_the_truth_than_the_models_own(dtype, held):
     torch.manual_seed(0)
     norm = LlamaRMSNorm(96).to(held).requires_grad_(False)
     norm.weight.normal_(1, 0.3)
+    # so many rows that the ratio below is the method's own: of 80 rows it came to 0.9 to 1.3, by their draw
     x, grad = (
-        torch.randn(2, 40, 96).to(dtype).requires_grad_(),
-        torch.randn(2, 40, 96).to(torch.promote_types(dtype, held)),
+        torch.randn(2, 2000, 96).to(dtype).requires_grad_(),
+        torch.randn(2, 2000, 96).to(torch.promote_types(dtype, held)),
     )
     exact = x.detach().double().requires_grad_()
     whole = norm.weight.double() * exact * (exact.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()

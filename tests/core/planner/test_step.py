@@ -62,3 +62,22 @@ def test_the_highest_phase_may_be_another_than_with_few_layers() -> None:
     assert few.plus_layers(more, 9) == StepMemory(37, 1, (Phase(47, 0), Phase(49, 1), Phase(120, 60)))
     assert few.plus_layers(more, 9).peak == 120
     assert few.plus_layers(more, 9).gradients == 60
+
+
+def test_layers_may_be_handed_their_input_by_name() -> None:
+    class Named(LlamaForCausalLM):
+        def __init__(self, config: LlamaConfig) -> None:
+            super().__init__(config)
+            for layer in self.model.layers:
+                layer.register_forward_pre_hook(by_name, with_kwargs=True, prepend=True)
+
+    def by_name(layer: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return (), {**named, "hidden_states": inputs[0]}
+
+    with torch.device("meta"):
+        model = Named(LlamaConfig(num_hidden_layers=LAYERS, num_attention_heads=2, **WIDE, vocab_size=128))
+    ids = torch.zeros(1, 16, dtype=torch.int64)
+    batch = {"input_ids": ids, "labels": ids}
+    told = step_memory(model, batch, loss, Walk())
+    assert told == step_memory(shape(**WIDE), batch, loss, Walk())
+    assert len(told.phases) == 3
