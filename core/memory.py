@@ -46,7 +46,7 @@ def give_back() -> None:
 def returned_at_once() -> Iterator[None]:
     """Within: blocks above 1 MiB go back to the system when they are freed, instead of leaving gaps between others.
 
-    Every such block costs the system work, so it is for the loading of weights, and for training where gaps would cost more.
+    Every such block costs the system work: it is for the loading of weights, and for training where gaps cost more.
     """
     set_option = _of_glibc("mallopt")
     if set_option is None:
