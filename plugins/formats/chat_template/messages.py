@@ -136,9 +136,9 @@ def _with_thinking(message: Message, given: Mapping[str, Any], options: Mapping[
 
 def thoughts_of(message: Message, lead: str) -> Iterator[tuple[str, bool]]:
     """What the template writes before a content, in pieces of (text, the row's own thinking): up to the end of the
-    thinking, and the mark that ends it. Text that is the same for every row is no thinking."""
+    thinking, and the mark that ends it. Text that is the same for every row is no thinking, nor is a speaker's name."""
     for name, value in message.items():
-        thinking = value.strip() if isinstance(value, str) and name not in ("role", "content") else ""
+        thinking = value.strip() if isinstance(value, str) and name not in ("role", "content", "name") else ""
         if thinking and (place := lead.rfind(thinking)) >= 0:
             yield lead[: place + len(thinking)], True
             yield lead[place + len(thinking) :], True

@@ -81,3 +81,12 @@ def test_text_that_every_row_has_before_its_answer_is_asked_with(tokenizer: Any)
     item = item_of(example, row, "a.jsonl:1", 0, tokenizer)
     assert item.prompt.endswith("<|im_start|>assistant\n<think></think>\n")
     assert item.thinking_ends == ""
+
+
+def test_the_name_of_who_answers_is_no_thinking(tokenizer: Any) -> None:
+    jinja = TEMPLATE.replace("{{- message.content", "{{- message.name + ': ' if message.name -}}{{- message.content")
+    row = {"messages": [QUESTION, {"role": "assistant", "name": "Bot", "content": "1:2"}]}
+    (example,) = render(row, {**OPTIONS, "chat_template_jinja": jinja}, tokenizer)
+    item = item_of(example, row, "a.jsonl:1", 0, tokenizer)
+    assert item.prompt.endswith("<|im_start|>assistant\nBot: ")
+    assert (item.references, item.thinking_ends) == (("1:2",), "")
