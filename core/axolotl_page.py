@@ -21,7 +21,8 @@ OURS = frozenset(
 # keys that act, and what is to be known beyond their description
 REMARKS = {
     "deepspeed": "The file is looked up beside the recipe, then in the working folder; "
-    "`check` warns where it is missing, a run is refused.",
+    "`check` warns where it is missing, a run is refused. A loss that is no number is refused before its optimizer "
+    "moves, a gradient that is none only after. Not tested with the package itself.",
     "fsdp_config": "A launcher that was configured for something else is refused.",
     "hub_model_id": "Only the model is uploaded, once, at the end; a run without a login is refused before it starts.",
     "plugins": "See below.",
