@@ -125,14 +125,16 @@ def read_apart(*, in_turn: bool) -> Iterator[None]:
 @contextmanager
 def explained(what: str, address: str) -> Iterator[None]:
     """Turn the ways in which `what` at `address` can be unloadable into a `UserError` with the library's own reason."""
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
+    unreadable = (OSError, ValueError, ImportError, SafetensorError, StrictDataclassError, KeyError)
     try:
         yield
     except UserError:
         raise
     # KeyError, TypeError and AttributeError are what a config or tokenizer file of the wrong shape comes to
-    except (OSError, ValueError, ImportError, SafetensorError, KeyError, TypeError, AttributeError) as error:
+    except (*unreadable, TypeError, AttributeError) as error:
         raise _explanation(what, address, error) from error
     except RuntimeError as error:
         # weights whose shapes contradict the config come as a plain RuntimeError; any other is not the user's

@@ -148,3 +148,11 @@ def test_special_tokens_that_were_made_up_are_no_vocabulary(kind: str, tmp_path:
     (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": kind}), encoding="utf-8")
     with pytest.raises(UserError, match="it has no vocabulary"):
         load_tokenizer(make_model_plan(tmp_path, tmp_path / "model"))
+
+
+def test_a_config_that_contradicts_itself_is_told(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    config = {"model_type": "llama", "hidden_size": -5, "num_attention_heads": 16}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(UserError, match=r"cannot be loaded: .*not a multiple of the number of attention heads"):
+        load_tokenizer(make_model_plan(tmp_path, tmp_path / "model"))
