@@ -20,22 +20,30 @@ BLOCK = 1 << 20  # values that are looked up at once
 
 
 class Contents:
-    """The training examples that are kept, by a hash of what they are about: 8 bytes each."""
+    """The training examples that are kept, by a hash of what they are about: 8 bytes each, 24 for one that thinks."""
 
     def __init__(self) -> None:
         self.numbers, self.hashes = Numbers(), array("q")
+        self._thinkers, self._thoughts = array("q"), array("q")  # the indices of those that think, and what, as a hash
 
     def see(self, part: str, first: int, examples: Sequence[CheckedExample]) -> None:
         """The next examples."""
         if part == "train":
+            kept = [example for example in examples if example.kept]
+            thinking = [(index, said) for index, one in enumerate(kept, len(self.hashes)) if (said := one.thinking)]
+            self._thinkers.extend([index for index, _ in thinking])
+            self._thoughts.extend([hash(said) for _, said in thinking])
             self.numbers.extend([number for number, example in enumerate(examples, first) if example.kept])
-            self.hashes.extend([hash(example.content) for example in examples if example.kept])
+            self.hashes.extend([hash(example.content) for example in kept])
 
     def copies(self) -> Ints:
-        """The indices, rising, of those that are equal to an earlier one."""
+        """The indices, rising, of those that are equal to an earlier one, in what they think as well."""
         import numpy as np
 
         hashes = np.frombuffer(self.hashes, dtype=np.int64)
+        if self._thinkers:
+            hashes = hashes.copy()
+            hashes[np.frombuffer(self._thinkers, dtype=np.int64)] ^= np.frombuffer(self._thoughts, dtype=np.int64)
         places = repeated(hashes)
         _, firsts = np.unique(hashes[places], return_index=True)
         return np.delete(places, firsts)

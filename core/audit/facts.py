@@ -77,8 +77,14 @@ class CheckedExample:
         return "".join(segment.text for segment in self.example.segments)
 
     @property
+    def thinking(self) -> str:
+        """What it thinks, which is part of neither prompt nor answer."""
+        return "".join([segment.text for segment in self.example.segments if segment.thought])
+
+    @property
     def content(self) -> str:
-        """What it is about: prompt and answer, else the text, else the ids as bytes. Equal for copies alone."""
+        """What it is about: prompt and answer, else the text, else the ids as bytes. Equal for copies alone, and for
+        what thinks otherwise of the same."""
         if self.answer:
             return f"{self.prompt}\0{self.answer}"
         return self.text or self.input_ids.tobytes().decode("latin-1")

@@ -54,7 +54,8 @@ def near_duplicates(facts: DataFacts, options: Options) -> Watch:
         if part == "train":
             for example in examples:
                 if example.kept:
-                    texts.add(f"{example.prompt} {example.answer}" if example.answer else example.text)
+                    parts = (example.prompt, example.thinking, example.answer) if example.answer else (example.text,)
+                    texts.add(" ".join(filter(None, parts)))
 
     def findings(facts: DataFacts) -> list[Finding]:
         contents = contents_of(facts)

@@ -14,6 +14,7 @@ from core.audit import Audit, CheckPlan, DataCheck, DataFacts, Finding, Watch, c
 from core.audit.contents import Contents, contents_of, repeated
 from core.host import load_host
 from core.testing.data import make_facts
+from core.types import DatasetFormat, Example, Segment
 
 
 @given(st.lists(st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1), max_size=30), st.integers(1, 8))
@@ -42,6 +43,19 @@ def test_copies_and_firsts(tokenizer: Any) -> None:
     assert copies
     assert found.copies().tolist() == copies
     assert found.firsts().tolist() == [index for index in range(len(kept)) if index not in copies]
+
+
+def test_what_thinks_otherwise_is_no_copy(tokenizer: Any) -> None:
+    def render(row: Any, options: Any, tokenizer: Any) -> list[Example]:
+        thought = [Segment(row["thinks"], trained=True, thought=True)] if row["thinks"] else []
+        return [Example([Segment("2 + 2?"), *thought, Segment(row["says"], trained=True, answer=True)])]
+
+    rows = [{"thinks": thinks, "says": "4"} for thinks in ("I know.", "1 + 1 + 2.", "", "I know.", "")]
+    facts = make_facts(rows, tokenizer=tokenizer, format=DatasetFormat("thinking", render))
+    assert len({example.content for example in facts.train}) == 1
+    found = contents_of(facts)
+    assert found.copies().tolist() == [3, 4]
+    assert found.firsts().tolist() == [0, 1, 2]
 
 
 def test_an_audit_notes_them_once_for_all_checks(tokenizer: Any) -> None:
