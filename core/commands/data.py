@@ -76,6 +76,7 @@ def execute(args: argparse.Namespace) -> int:
         print("\n".join(propose_recipe(args.target)))
         return 0
     plan = _plan_of(args)
+    _spare_what_is_read(args, plan)
 
     from core.audit import Audit, audit_lines, refuse_errors
     from core.data.chat_templates import adopt_chat_template
@@ -131,6 +132,20 @@ def _plan_of(args: argparse.Namespace) -> Plan:
     if problems:
         print(render_problems(problems, recipe), file=sys.stderr, flush=True)
     return plan
+
+
+def _spare_what_is_read(args: argparse.Namespace, plan: Plan) -> None:
+    """Raises `UserError` where a file to write is the recipe, or one that its data are read from."""
+    data = [Path(one.path).resolve() for one in (*plan.datasets, *plan.validation, *plan.evaluation.datasets)]
+    for flag, path in (("--dump", args.dump), ("--html", args.html)):
+        if path is None or not path.is_file():
+            continue
+        # of a folder, its files of rows alone are read
+        near = [path.resolve(), *(path.resolve().parents if path.suffix.lower() in DATA_SUFFIXES else ())]
+        if any(read in near for read in data):
+            raise UserError(f"{flag} {str(path)!r} would overwrite data of the recipe", help="name another file")
+        if path.samefile(args.target):
+            raise UserError(f"{flag} {str(path)!r} would overwrite the recipe", help="name another file")
 
 
 def _show(args: argparse.Namespace, facts: DataFacts, report: AuditReport, tokenizer: Tokenizer) -> None:

@@ -130,6 +130,20 @@ def test_a_file_that_cannot_be_written_is_no_bug(flag: str, here: Path, tiny_mod
     assert not list(here.glob(".partial-*"))
 
 
+@pytest.mark.parametrize("flag", ["--dump", "--html"])
+def test_what_is_read_is_not_overwritten(flag: str, here: Path, tiny_model: Path, capsys: Captured) -> None:
+    values = {"evaluation": {"datasets": [{"path": "held", "type": "alpaca"}]}}
+    recipe = write_tiny_recipe(here, tiny_model, values)
+    (here / "held").mkdir()
+    (here / "held" / "rows.jsonl").write_bytes((here / "train.jsonl").read_bytes())
+    refused = {"train.jsonl": "data of the recipe", "held/rows.jsonl": "data of the recipe", recipe.name: "the recipe"}
+    for read, what in refused.items():
+        before = (here / read).read_bytes()
+        assert data(recipe, "--samples", "0", flag, read) == 2
+        assert f"error: {flag} {read!r} would overwrite {what}\nhelp: name another file" in capsys.readouterr().err
+        assert (here / read).read_bytes() == before
+
+
 def test_what_is_parted_for_validation_is_in_the_table(here: Path, tiny_model: Path, capsys: Captured) -> None:
     recipe = write_tiny_recipe(here, tiny_model, {"val_set_size": 4})
     assert data(recipe, "--set", "datasets.0.weight=2", "--samples", "0") == 0
