@@ -75,6 +75,10 @@ class StepCallback(TrainerCallback):
             metric = str(args.metric_for_best_model or "eval_loss").removeprefix("eval_")
             self.stopped = "validation loss no longer falls" if metric == "loss" else f"{metric} no longer improves"
             say(f"stopping after step {state.global_step}: {self.stopped}")
+        assert self.trainer is not None
+        # asked for while it was validated, perhaps behind the last step; "best" saves by the metric alone
+        if args.save_strategy != "best" and self.trainer.agree_to_stop():
+            control.should_training_stop = control.should_save = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         assert self.trainer is not None

@@ -171,6 +171,14 @@ class SFTTrainer(Trainer):
         self._grad_norm = None if norm is None else float(norm)
         return norm
 
+    def agree_to_stop(self) -> bool:
+        """Whether any rank was asked to stop; all ranks call it at the same point."""
+        asked = torch.tensor(float(self.stop_asked), device=self.args.device)
+        if self.args.world_size > 1:
+            asked = self.accelerator.reduce(asked, "sum")
+        self.stopping = self.stopping or float(asked) > 0
+        return self.stopping
+
     def _agree_on_loss(self) -> float:
         """The step's summed loss over all ranks; also whether one is to stop. Raises `UserError` where not finite."""
         shares = torch.stack([self._step_loss, self._step_loss.new_tensor(float(self.stop_asked))])

@@ -209,12 +209,13 @@ def _run(
     units = "bins" if plan.recipe["sample_packing"] else "rows"
     passes = f"{total / batches.steps_per_epoch:,.2f}".rstrip("0").rstrip(".")
     streamed = trainer.train_source.streamed
+    warmup = trainer.args.get_warmup_steps(total)
     held = f"{units} read while training" if streamed else f"{len(batches.rows):,} {units}, {passes} times each"
     say(
-        f"{total:,} steps of {batches.units_per_step} {units} ({batches.micro_batch_size} x {batches.accumulation} "
-        f"accumulated x {batches.world_size} process{'es' if batches.world_size > 1 else ''}), "
-        f"{held}, "
-        f"{trainer.args.get_warmup_steps(total):,} steps to warm up"
+        f"{total:,} step{'' if total == 1 else 's'} of {batches.units_per_step} {units} "
+        f"({batches.micro_batch_size} x {batches.accumulation} accumulated x {batches.world_size} "
+        f"process{'es' if batches.world_size > 1 else ''}), {held}, "
+        f"{warmup:,} step{'' if warmup == 1 else 's'} to warm up"
     )
     give_back()  # what loading and scoring left is not the training's
     memory = PeakMemory().start()
@@ -238,6 +239,8 @@ def _run(
             f"saved {folder} after step {trainer.progress.step} of {total}; go on with --resume "
             "(or resume_from_checkpoint in the recipe)"
         )
+    if any(gather_objects([trainer.stop_asked])):
+        say("the training was done before it could be stopped: what follows goes on; press Ctrl-C again to end it")
     return TrainResult(
         model=trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False),
         losses=tuple(trainer.progress.losses),

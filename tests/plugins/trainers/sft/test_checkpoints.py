@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from core import UserError
 from plugins.trainers.sft import callbacks, checkpoints
 from plugins.trainers.sft.checkpoints import find_checkpoint, new_checkpoint
+from plugins.trainers.sft.trainer import SFTTrainer
 from tests.core.plans import make_test_data
 
 Prepare = Callable[..., tuple[Any, Any]]
@@ -143,6 +144,44 @@ def test_resuming_ends_where_a_straight_run_ends(
     for record in expected.history:
         if "eval_loss" in record and record["step"] != stop_at:  # whoever stops does not wait for a validation
             assert ours[record["step"], False]["eval_loss"] == record["eval_loss"]
+
+
+@pytest.mark.parametrize("num_epochs", [1, 2])
+def test_a_stop_during_a_validation_is_kept_to(
+    prepare: Prepare, tmp_path: Path, num_epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the last step, and between two epochs of 6 steps: no step more, and a checkpoint to go on from."""
+    settings = {"num_epochs": num_epochs, "save_strategy": "no", "evals_per_epoch": 1}
+    expected = prepare("straight", **settings)[0].run()
+    training, _ = prepare("resumed", **settings)
+    on_evaluate = callbacks.StepCallback.on_evaluate
+
+    def asked(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.stop_asked = True
+        on_evaluate(self, args, state, control, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.StepCallback, "on_evaluate", asked)
+        with pytest.raises(KeyboardInterrupt, match=f"checkpoint-6 after step 6 of {6 * num_epochs}"):
+            training.run()
+    result = prepare("resumed", resume_from=tmp_path / "resumed" / "out", **settings)[0].run()
+    assert result.losses == expected.losses
+    assert result.stopped is None
+
+
+def test_a_stop_behind_everything_is_told(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training, _ = prepare(num_epochs=1, data=make_test_data(8))
+    agreed = SFTTrainer.finish_step
+
+    def late(self: Any) -> None:
+        agreed(self)
+        self.stop_asked = self.state.global_step + 1 == self.state.max_steps
+
+    monkeypatch.setattr(SFTTrainer, "finish_step", late)
+    assert training.run().steps == 2
+    assert "the training was done before it could be stopped: what follows goes on" in capsys.readouterr().out
 
 
 def test_resuming_a_finished_training_gives_its_model_and_trains_nothing(prepare: Prepare, tmp_path: Path) -> None:
