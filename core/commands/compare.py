@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from core.commands.files import write_file
+from core.commands.files import check_target, write_file
 from core.errors import UserError
 
 HELP = "lay finished runs side by side: figures, paired differences with intervals and tests"
@@ -37,9 +37,10 @@ def execute(args: argparse.Namespace) -> int:
 
     if len(args.runs) < 2:
         raise UserError("one run alone cannot be compared", help="name two or more output_dirs of finished runs")
-    for path in (args.html, args.json):
-        if path is not None and not path.parent.is_dir():
-            raise UserError(f"there is no folder {str(path.parent)!r} to write {path.name} to", help="make it first")
+    of_runs = [file for run in args.runs for file in Path(run).glob("*") if file.is_file()]
+    for flag, path in (("--html", args.html), ("--json", args.json)):
+        if path is not None:
+            check_target(flag, path, spare=of_runs)
     runs = [load_run(text, name, args.column) for text, name in zip(args.runs, names_of(args.runs), strict=True)]
     lines, note = shared_items(runs, common=args.common)
     values = side_by_side(runs, lines, load_host(), note=note)

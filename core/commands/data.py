@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.commands.arguments import add_overrides, add_trust_remote_code
-from core.commands.files import writing
+from core.commands.files import check_target, writing
 from core.errors import DataError, RecipeError, UserError
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ def execute(args: argparse.Namespace) -> int:
 
     Raises `UserError` last for what would stop a run, so that it can be looked at first.
     """
-    for path in (args.dump, args.html):
-        if path is not None and not path.parent.is_dir():
-            raise UserError(f"there is no folder {str(path.parent)!r} to write {path.name} to", help="make it first")
+    for flag, path in (("--dump", args.dump), ("--html", args.html)):
+        if path is not None:
+            check_target(flag, path, spare=[Path(args.target)])
     if isinstance(args.target, str):
         from core.preview.propose import propose_recipe
 
@@ -135,7 +135,7 @@ def _plan_of(args: argparse.Namespace) -> Plan:
 
 
 def _spare_what_is_read(args: argparse.Namespace, plan: Plan) -> None:
-    """Raises `UserError` where a file to write is the recipe, or one that its data are read from."""
+    """Raises `UserError` where a file to write is one that the recipe's data are read from."""
     data = [Path(one.path).resolve() for one in (*plan.datasets, *plan.validation, *plan.evaluation.datasets)]
     for flag, path in (("--dump", args.dump), ("--html", args.html)):
         if path is None or not path.is_file():
@@ -144,8 +144,6 @@ def _spare_what_is_read(args: argparse.Namespace, plan: Plan) -> None:
         near = [path.resolve(), *(path.resolve().parents if path.suffix.lower() in DATA_SUFFIXES else ())]
         if any(read in near for read in data):
             raise UserError(f"{flag} {str(path)!r} would overwrite data of the recipe", help="name another file")
-        if path.samefile(args.target):
-            raise UserError(f"{flag} {str(path)!r} would overwrite the recipe", help="name another file")
 
 
 def _show(args: argparse.Namespace, facts: DataFacts, report: AuditReport, tokenizer: Tokenizer) -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from core.errors import UserError
 from core.whole_file import write_whole
+
+
+def check_target(flag: str, path: Path, spare: Iterable[Path] = ()) -> None:
+    """Raise `UserError` where `path`, which `flag` names, has no folder or is one of `spare`: what a command reads."""
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {str(path.parent)!r} to write {path.name} to", help="make it first")
+    if path.is_file() and any(read.is_file() and path.samefile(read) for read in spare):
+        raise UserError(f"{flag} {str(path)!r} would overwrite what this command reads", help="name another file")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.commands.arguments import add_overrides, add_trust_remote_code
-from core.commands.files import write_file
+from core.commands.files import check_target, write_file
 from core.errors import RecipeError, UserError
 
 HELP = "estimate parameters, memory, time and cost of a recipe, and whether it fits, without loading the model"
@@ -91,6 +91,8 @@ def execute(args: argparse.Namespace) -> int:
     gpu_memory, gpus, teraflops, price = _read_all(
         [(GPU_MEMORY, args.gpu_memory), (GPUS, args.gpus), (TFLOPS, args.tflops), (PRICE, args.price)]
     )
+    if args.json is not None:
+        check_target("--json", args.json, spare=[Path(args.recipe)])
     recipe = load_recipe(args.recipe, args.overrides)
     try:
         plan = make_plan(recipe, load_host(), overwrite=True, trust_remote_code=args.trust_remote_code)

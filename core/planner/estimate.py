@@ -73,6 +73,9 @@ def estimate(
     model = shape_of(plan)
     trained, total = parameter_counts(model)
     held, dtypes = held_of(plan, model), _dtypes(model)
+    shared_out = ranks > 1 and strategy != "ddp"
+    if shared_out and held.widened:
+        dtypes = (dtypes[0], "float32")
     work_of = plan.trainer.workload or default_workload
     load = work_of(plan, model, sample.data, ranks)
     if not sample.counted and not plan.recipe["max_steps"]:
@@ -97,7 +100,7 @@ def estimate(
         load.accumulation,
         (int(lines), int(length)),
         amount,
-        (*approach.notes, *load.notes, *((ROUNDED,) if held.rounded and (ranks == 1 or strategy == "ddp") else ())),
+        (*approach.notes, *load.notes, *((ROUNDED,) if held.rounded and not shared_out else ())),
     )
 
 

@@ -60,6 +60,14 @@ def test_all_figures_are_told_of_at_once(recipe: Path, capsys: Capture) -> None:
     assert "--price" not in error
 
 
+def test_figures_are_written_over_no_recipe_and_into_no_missing_folder(recipe: Path, capsys: Capture) -> None:
+    before = recipe.read_bytes()
+    for target, said in ((recipe, "would overwrite what this command reads"), (Path("no/plan.json"), "no folder 'no'")):
+        assert main(["plan", str(recipe), "--json", str(target)]) == 2
+        assert said in capsys.readouterr().err
+    assert recipe.read_bytes() == before
+
+
 def test_the_figures_as_json(recipe: Path, tmp_path: Path, capsys: Capture) -> None:
     file = tmp_path / "plan.json"
     assert main(["plan", str(recipe), "--gpu-memory=24", "--gpus=2", "--price=0", "--json", str(file)]) == 0

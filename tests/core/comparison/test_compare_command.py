@@ -249,6 +249,7 @@ def test_what_cannot_be_compared_is_named(run: Make, tmp_path: Path, capsys: Any
         (str(a), str(tmp_path / "no")): "is no folder",
         (str(a), str(run("b", SECOND)), "--column", "tunde"): "has no column 'tunde'",
         (str(a), str(tmp_path / "b"), "--html", "no/where.html"): "there is no folder 'no'",
+        (str(a), str(tmp_path / "b"), "--json", str(a / "run.json")): "would overwrite what this command reads",
     }
     for arguments, message in cases.items():
         assert main(["compare", *arguments]) == 2
