@@ -136,7 +136,11 @@ def test_what_is_read_is_not_overwritten(flag: str, here: Path, tiny_model: Path
     recipe = write_tiny_recipe(here, tiny_model, values)
     (here / "held").mkdir()
     (here / "held" / "rows.jsonl").write_bytes((here / "train.jsonl").read_bytes())
-    refused = {"train.jsonl": "data of the recipe", "held/rows.jsonl": "data of the recipe", recipe.name: "what this command reads"}
+    refused = {
+        "train.jsonl": "data of the recipe",
+        "held/rows.jsonl": "data of the recipe",
+        recipe.name: "what this command reads",
+    }
     for read, what in refused.items():
         before = (here / read).read_bytes()
         assert data(recipe, "--samples", "0", flag, read) == 2
