@@ -4,7 +4,7 @@
 
 For each size, the smallest first: writes a JSON-lines file of instructions of made-up words (about 1 kB a row),
 prepares and packs it in a process of its own with the audit on, and samples that process's resident memory. FOLDER
-needs room for about nine times the largest file. `resident_before_packing` is the largest resident size while it is
+needs room for about seven times the largest file. `resident_before_packing` is the largest resident size while it is
 prepared; `resident` with packing, which reads the prepared rows by mapping their file into memory; `private` is without
 the pages of files. Times are of the processor, so that other work on the machine hardly matters. What is done is
 written to FILE after each size, so that a measurement that is broken off is not lost.
