@@ -24,7 +24,7 @@ from statistics import mean
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from bench_data import MODEL, conversations, instructions
+from data_cases import MODEL, conversations, instructions
 from train_cases import CASES, rows_of
 
 from core.packing import lay_out_rows, pack_dataset

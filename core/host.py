@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
@@ -70,16 +70,25 @@ BUILTINS = (
     "plugins.checks.private",
 )
 
-# hook -> what a recipe calls the component, for messages
-KINDS = {
-    "dataset_formats": "dataset format",
-    "adapters": "adapter",
-    "trainers": "trainer",
-    "evaluators": "metric",
-    "generators": "generator",
-    "probes": "probe",
-    "loggers": "logger",
-    "data_checks": "data check",
+
+class Kind(NamedTuple):
+    """One kind of component. word: what messages call it. type: what its hook returns a list of. table: where `Host`
+    has them by name."""
+
+    word: str
+    type: type[Any]
+    table: str
+
+
+KINDS = {  # by hook
+    "dataset_formats": Kind("dataset format", DatasetFormat, "formats"),
+    "adapters": Kind("adapter", Adapter, "adapters"),
+    "trainers": Kind("trainer", Trainer, "trainers"),
+    "evaluators": Kind("metric", Evaluator, "evaluators"),
+    "generators": Kind("generator", Generator, "generators"),
+    "probes": Kind("probe", Probe, "probes"),
+    "loggers": Kind("logger", Logger, "loggers"),
+    "data_checks": Kind("data check", DataCheck, "data_checks"),
 }
 
 
@@ -223,34 +232,24 @@ def _refuse_misspelt_hooks(manager: pluggy.PluginManager, sources: Mapping[str, 
 
 
 def _gather(manager: pluggy.PluginManager, sources: Mapping[str, tuple[str, str]]) -> Host:
-    expected: dict[str, type[Any]] = {
-        "dataset_formats": DatasetFormat,
-        "adapters": Adapter,
-        "trainers": Trainer,
-        "evaluators": Evaluator,
-        "generators": Generator,
-        "probes": Probe,
-        "loggers": Logger,
-        "data_checks": DataCheck,
-    }
-    tables: dict[str, dict[str, Any]] = {hook: {} for hook in expected}
+    tables: dict[str, dict[str, Any]] = {hook: {} for hook in KINDS}
     owners: dict[tuple[str, str], str] = {}
     keys: dict[str, Schema] = {}
     key_owners: dict[str, str] = {}
     offers: dict[str, dict[str, tuple[str, ...]]] = {name: {} for name in sources}
 
-    for hook, kind in expected.items():
+    for hook, kind in KINDS.items():
         for plugin, components in _call_each(manager, hook, list, sources):
             for component in components:
-                if not isinstance(component, kind):
+                if not isinstance(component, kind.type):
                     raise PluginError(
                         f"{hook}() of plugin {plugin!r} ({sources[plugin][0]}) "
-                        f"returned {component!r}, not a {kind.__name__}",
+                        f"returned {component!r}, not a {kind.type.__name__}",
                         help=_disable_hint(plugin),
                     )
                 claimed = owners.setdefault((hook, component.name), plugin)
                 if claimed != plugin or component.name in tables[hook]:
-                    raise _clash(KINDS[hook], component.name, claimed, plugin, sources)
+                    raise _clash(kind.word, component.name, claimed, plugin, sources)
                 tables[hook][component.name] = component
             offers[plugin][hook] = tuple(component.name for component in components)
     for plugin, fragment in _call_each(manager, "recipe_keys", dict, sources):
@@ -264,16 +263,9 @@ def _gather(manager: pluggy.PluginManager, sources: Mapping[str, tuple[str, str]
 
     return Host(
         plugins=tuple(PluginInfo(name, *sources[name], offers=offers[name]) for name in sources),
-        formats=tables["dataset_formats"],
-        adapters=tables["adapters"],
-        trainers=tables["trainers"],
-        evaluators=tables["evaluators"],
-        loggers=tables["loggers"],
         recipe_keys=keys,
         key_owners=key_owners,
-        data_checks=tables["data_checks"],
-        generators=tables["generators"],
-        probes=tables["probes"],
+        **{kind.table: tables[hook] for hook, kind in KINDS.items()},
         component_owners=owners,
         rules=tuple(impl.function for impl in manager.hook.check_recipe.get_hookimpls()),
     )

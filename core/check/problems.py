@@ -213,7 +213,7 @@ def _offers(host: Host, owner: str) -> str:
     """What the plugin `owner` is picked by, for messages: `adapter lora or qlora`."""
     offers = _offered(host, owner)
     return next(
-        (f"{KINDS[hook]} {' or '.join(offers[hook])}" for hook in PICKED if offers.get(hook)), f"plugin {owner}"
+        (f"{KINDS[hook].word} {' or '.join(offers[hook])}" for hook in PICKED if offers.get(hook)), f"plugin {owner}"
     )
 
 

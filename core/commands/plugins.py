@@ -39,22 +39,12 @@ def execute(args: argparse.Namespace) -> int:
 
 def _offers(host: Host, plugin: PluginInfo) -> Iterator[tuple[str, str, str]]:
     """(hook, name, description) of everything `plugin` offers."""
-    tables: dict[str, Any] = {
-        "dataset_formats": host.formats,
-        "adapters": host.adapters,
-        "trainers": host.trainers,
-        "evaluators": host.evaluators,
-        "generators": host.generators,
-        "probes": host.probes,
-        "loggers": host.loggers,
-        "data_checks": host.data_checks,
-    }
     for hook, names in plugin.offers.items():
         for name in names:
             if hook == "recipe_keys":
                 yield hook, name, host.recipe_keys[name].get("description", "")
             else:
-                yield hook, name, tables[hook][name].description
+                yield hook, name, getattr(host, KINDS[hook].table)[name].description
 
 
 def _described(host: Host, plugin: PluginInfo) -> dict[str, Any]:
@@ -75,7 +65,7 @@ def _disabled() -> list[str]:
 
 def _table(host: Host) -> Iterator[str]:
     rows = [
-        (plugin, KINDS.get(hook, "recipe key"), name, text)
+        (plugin, KINDS[hook].word if hook in KINDS else "recipe key", name, text)
         for plugin in host.plugins
         for hook, name, text in _offers(host, plugin)
     ]

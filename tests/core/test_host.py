@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +8,10 @@ from types import ModuleType
 
 import pytest
 
+from core import hookspecs
 from core import host as host_module
 from core.errors import PluginError
-from core.host import DISABLE_VARIABLE, load_host
+from core.host import DISABLE_VARIABLE, KINDS, Host, load_host
 
 Install = Callable[..., None]
 
@@ -62,6 +64,23 @@ def test_every_builtin_loads_and_says_what_it_is() -> None:
     assert [component.name for component in components if not component.description] == []
     assert [name for table in tables for name, component in table.items() if component.name != name] == []
     assert [key for key, schema in host.recipe_keys.items() if not schema.get("description")] == []
+
+
+def test_every_hook_that_offers_components_is_of_a_kind_with_a_table() -> None:
+    offering = {
+        name
+        for name, hook in vars(hookspecs).items()
+        if getattr(hook, "__annotations__", {}).get("return", "").startswith("list[")
+    }
+    assert offering - {"check_recipe"} == set(KINDS)
+    fields = {field.name for field in dataclasses.fields(Host)}
+    assert {kind.table for kind in KINDS.values()} <= fields
+    host = load_host()
+    offered = [
+        (name, kind) for plugin in host.plugins for hook, kind in KINDS.items() for name in plugin.offers.get(hook, ())
+    ]
+    assert len(offered) >= 30
+    assert all(isinstance(getattr(host, kind.table)[name], kind.type) for name, kind in offered)
 
 
 def test_loading_twice_gives_the_same_because_nothing_is_kept() -> None:
