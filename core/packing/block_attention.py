@@ -2,44 +2,45 @@
 
 Short keys are attended to by plain matrix products, whose weights are kept: the flash kernel's loops over tiles cost
 more there than what they compute. Long ones go through the flash kernel, which keeps no square. Both compute in the
-operands' dtype; heads that share a key meet it in one product.
+operands' dtype, and write into the layout of all blocks (see `arranged`).
 """
 
 from __future__ import annotations
 
 import torch
 
-from core.packing.segments import Block
+from core.packing.arranged import Lines
 
-SHORT = 160  # keys up to which plain products are faster
 FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
-Tensors = tuple[torch.Tensor, ...]
-
 
 def attend(
-    block: Block, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """query [count, length, heads, d], key and value [count, kv heads, a + length, d]; returns the result, shaped like
-    the query but with the values' width, and what the backward pass needs of it."""
-    kv_heads, keys = key.shape[1:3]
-    groups = query.shape[2] // kv_heads
-    if keys > SHORT:
-        k, v = (states.repeat_interleave(groups, 1) if groups > 1 else states for states in (key, value))
-        causal, mask = block.mask is None, _added(block, query)
-        output, normaliser = FLASH(query.transpose(1, 2), k, v, 0.0, causal, attn_mask=mask, scale=scaling)
-        return output.transpose(1, 2), normaliser
-    mask = _added(block, query, whole=True)
-    assert mask is not None
-    mask = mask[0].repeat_interleave(groups, 1)
-    scores = torch.baddbmm(mask, _grouped(query, kv_heads), key.flatten(0, 1).transpose(1, 2), alpha=scaling)
+    lines: Lines,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float,
+    output: torch.Tensor,
+) -> torch.Tensor:
+    """query [count, heads, length, d], key and value [count, kv heads, a + length, d]; the result goes to `output`,
+    shaped like the query but with the values' width. Returns what the backward pass needs of it."""
+    if not lines.short:
+        k, v = _repeated(query, key, value)
+        result, kept = FLASH(query, k, v, 0.0, lines.mask is None, attn_mask=lines.mask, scale=scaling)
+        output.copy_(result)
+        normaliser: torch.Tensor = kept
+        return normaliser
+    assert lines.mask is not None
+    keys = key.flatten(0, 1)
+    scores = torch.baddbmm(lines.mask, _grouped(query, keys), keys.transpose(1, 2), alpha=scaling)
     weights = torch.softmax(scores, -1)
-    return _ungrouped(torch.bmm(weights, value.flatten(0, 1)), query), weights
+    torch.bmm(weights, value.flatten(0, 1), out=_grouped(output, keys))
+    return weights
 
 
 def attend_backward(
-    block: Block,
+    lines: Lines,
     grad: torch.Tensor,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -47,45 +48,32 @@ def attend_backward(
     output: torch.Tensor,
     kept: torch.Tensor,
     scaling: float,
-) -> Tensors:
-    """The gradients of query, key and value, shaped like these; `output`, `kept`: what `attend` returned."""
-    kv_heads = key.shape[1]
-    groups = query.shape[2] // kv_heads
-    if key.shape[2] > SHORT:
-        k, v = (states.repeat_interleave(groups, 1) if groups > 1 else states for states in (key, value))
-        of_query, *of_keys = FLASH_BACKWARD(
-            grad.transpose(1, 2), query.transpose(1, 2), k, v, output.transpose(1, 2), kept,
-            0.0, block.mask is None, attn_mask=_added(block, query), scale=scaling,
-        )  # fmt: skip
-        summed = [of.unflatten(1, (-1, groups)).sum(2) if groups > 1 else of for of in of_keys]
-        return of_query.transpose(1, 2), summed[0], summed[1]
-    grad, lines = _grouped(grad, kv_heads), _grouped(query, kv_heads)
-    of_value = torch.bmm(kept.transpose(1, 2), grad)
-    of_weights = torch.bmm(grad, value.flatten(0, 1).transpose(1, 2))
+    found: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
+    """The gradients of query, key and value go to `found`, shaped like these; kept: what `attend` returned."""
+    if not lines.short:
+        k, v = _repeated(query, key, value)
+        gradients = FLASH_BACKWARD(
+            grad, query, k, v, output, kept, 0.0, lines.mask is None, attn_mask=lines.mask, scale=scaling
+        )
+        for own, gradient in zip(found, gradients, strict=True):
+            own.copy_(gradient if own.shape == gradient.shape else gradient.unflatten(1, (own.shape[1], -1)).sum(2))
+        return
+    keys, values = key.flatten(0, 1), value.flatten(0, 1)
+    of_query, of_key, of_value = (_grouped(states, keys) for states in found)
+    of_output, lines_of_query = _grouped(grad, keys), _grouped(query, keys)
+    torch.bmm(kept.transpose(1, 2), of_output, out=of_value)
+    of_weights = torch.bmm(of_output, values.transpose(1, 2))
     of_scores = torch._softmax_backward_data(of_weights, kept, -1, kept.dtype)
-    of_key = torch.bmm(of_scores.transpose(1, 2), lines).mul_(scaling)
-    of_query = torch.bmm(of_scores, key.flatten(0, 1)).mul_(scaling)
-    return _ungrouped(of_query, query), of_key.view_as(key), of_value.view_as(value)
+    torch.baddbmm(of_key, of_scores.transpose(1, 2), lines_of_query, beta=0, alpha=scaling, out=of_key)
+    torch.baddbmm(of_query, of_scores, keys, beta=0, alpha=scaling, out=of_query)
 
 
-def _grouped(states: torch.Tensor, kv_heads: int) -> torch.Tensor:
-    """[count, length, heads, d] as [count * kv heads, length * groups, d]: the heads that share a key side by side."""
-    count, length, heads, width = states.shape
-    grouped = states.reshape(count, length, kv_heads, heads // kv_heads, width).transpose(1, 2)
-    return grouped.reshape(count * kv_heads, -1, width)
+def _grouped(states: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """[count, heads, length, d] as [count * kv heads, groups * length, d]; a view."""
+    return states.view(len(keys), -1, states.shape[-1])
 
 
-def _ungrouped(states: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    count, length, heads, _ = like.shape
-    rows = states.view(count, -1, length, heads * count // len(states), states.shape[-1]).transpose(1, 2)
-    return rows.reshape(count, length, heads, states.shape[-1])
-
-
-def _added(block: Block, like: torch.Tensor, *, whole: bool = False) -> torch.Tensor | None:
-    """What is added to the scores of a block; nothing where plain causal attention is right, unless `whole`."""
-    seen = block.mask
-    if seen is None:
-        if not whole:
-            return None
-        seen = torch.ones(1, 1, block.length, block.length, dtype=torch.bool, device=like.device).tril_()
-    return torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill_(seen.logical_not(), -torch.inf)
+def _repeated(query: torch.Tensor, *of_keys: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    groups = query.shape[1] // of_keys[0].shape[1]
+    return tuple(states.repeat_interleave(groups, 1) if groups > 1 else states for states in of_keys)

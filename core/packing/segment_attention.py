@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from core.packing.arranged import Arranged, Lines, arranged
 from core.packing.block_attention import attend, attend_backward
-from core.packing.segments import Block, Segments
+from core.packing.segments import Segments
 
 
 class SegmentAttention(torch.autograd.Function):
     """Attention of all segments: query [n, heads, d], key and value [n, kv heads, d] to [n, heads, d].
 
-    Arranges the blocks again in the backward pass. The gradient of a shared path is summed over its continuations
+    Lays out the blocks again in the backward pass. The gradient of a shared path is summed over its continuations
     before it is added to the path's places, so that no block has a gradient of the whole length of its own. Computes in
     float32 at least: the kernels' backward passes are slow in narrow formats on a processor.
     """
@@ -25,43 +25,45 @@ class SegmentAttention(torch.autograd.Function):
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments, scaling: float
     ) -> torch.Tensor:
         wide = torch.float64 if query.dtype == torch.float64 else torch.float32
-        q = query.index_select(0, segments.places).to(wide)
-        result = q.new_empty(len(q), query.shape[1], value.shape[2])
-        kept = []
-        for block, cut, k, v in _blocks(segments, key, value, wide):
-            with torch.autocast(query.device.type, enabled=False):
-                output, of_block = attend(block, _lines(q[cut], block), k, v, scaling)
-            _lines(result[cut], block).copy_(output)
-            kept.append(of_block)
-        joined = result.to(query.dtype).index_select(0, segments.slots)
+        order = arranged(segments, query.shape[1], key.shape[1], wide)
+        with torch.autocast(query.device.type, enabled=False):
+            q, k, v = _laid_out(order, wide, query, key, value)
+            result = q.new_empty(len(q), value.shape[2])
+            kept = [
+                attend(lines, *_of_block(lines, q, k, v), scaling, _queries(lines, result)) for lines in order.lines
+            ]
+            joined = result.index_select(0, order.own_queries).view(*query.shape[:2], -1).to(query.dtype)
         if len(segments.idle):
             joined[segments.idle] = 0
         ctx.save_for_backward(query, key, value, joined, *kept)
-        ctx.segments, ctx.scaling, ctx.wide = segments, scaling, wide
+        ctx.segments, ctx.order, ctx.scaling, ctx.wide = segments, order, scaling, wide
         return joined
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, joined, *kept = ctx.saved_tensors
         segments: Segments = ctx.segments
-        q, out, grad = (states.index_select(0, segments.places).to(ctx.wide) for states in (query, joined, grads[0]))
-        grad[segments.padding] = 0  # a slot that pads repeats a place; its keys are unseen, and its output unused
-        own = [q.new_empty(len(q), *states.shape[1:]) for states in (query, key, value)]
-        paths: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
-        for (block, cut, k, v), of_block in zip(_blocks(segments, key, value, ctx.wide), kept, strict=True):
-            of_output, lines, output = (_lines(states[cut], block) for states in (grad, q, out))
-            with torch.autocast(query.device.type, enabled=False):
-                of_query, *of_keys = attend_backward(block, of_output, lines, k, v, output, of_block, ctx.scaling)
-            _lines(own[0][cut], block).copy_(of_query)
-            above = len(block.above)
-            for whole, of_key in zip(own[1:], of_keys, strict=True):
-                _lines(whole[cut], block).copy_(of_key[:, :, above:].transpose(1, 2))
-            if above:
-                paths.append((block.above, [of_key[:, :, :above].sum(0).transpose(0, 1) for of_key in of_keys]))
-        results = [whole.index_select(0, segments.slots) for whole in own]
-        for places, sums in paths:
-            for result, of_path in zip(results[1:], sums, strict=True):
-                result.index_add_(0, places, of_path)
+        order: Arranged = ctx.order
+        with torch.autocast(query.device.type, enabled=False):
+            q, k, v = _laid_out(order, ctx.wide, query, key, value)
+            grad, out = (_gathered(states, order.queries, ctx.wide) for states in (grads[0], joined))
+            # a slot that pads repeats a place; its keys are unseen, and its output unused
+            grad.index_fill_(0, order.padding, 0)
+            found = tuple(torch.empty_like(states) for states in (q, k, v))
+            for lines, of_block in zip(order.lines, kept, strict=True):
+                attend_backward(
+                    lines, _queries(lines, grad), *_of_block(lines, q, k, v), _queries(lines, out), of_block,
+                    ctx.scaling, _of_block(lines, *found),
+                )  # fmt: skip
+            results = [
+                states.index_select(0, own).view(like.shape)
+                for states, own, like in zip(
+                    found, (order.own_queries, order.own_keys, order.own_keys), (query, key, value), strict=True
+                )
+            ]
+            for result, states in zip(results[1:], found[1:], strict=True):
+                if len(order.above):
+                    result.index_add_(0, order.above, torch.cat([_of_path(lines, states) for lines in order.lines]))
         if len(segments.idle):
             for result in results:
                 result[segments.idle] = 0
@@ -72,23 +74,38 @@ class SegmentAttention(torch.autograd.Function):
         )
 
 
-def _blocks(
-    segments: Segments, key: torch.Tensor, value: torch.Tensor, dtype: torch.dtype
-) -> Iterator[tuple[Block, slice, torch.Tensor, torch.Tensor]]:
-    """Each block, its slots, and its keys and values [count, kv heads, a + length, d]."""
-    for block in segments.blocks:
-        cut = slice(block.start, block.start + block.count * block.length)
-        places = segments.places[cut].view(block.count, -1)
-        if len(block.above):
-            places = torch.cat([block.above.expand(block.count, -1), places], 1)
-        k, v = (rows.index_select(0, places.flatten()).to(dtype) for rows in (key, value))
-        k, v = (rows.view(block.count, -1, *rows.shape[1:]).transpose(1, 2).contiguous() for rows in (k, v))
-        yield block, cut, k, v
+def _gathered(states: torch.Tensor, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return states.to(dtype).reshape(-1, states.shape[-1]).index_select(0, rows)
 
 
-def _lines(rows: torch.Tensor, block: Block) -> torch.Tensor:
-    """Slots of a block [count * length, heads, d] as [count, length, heads, d]; a view."""
-    return rows.view(block.count, block.length, *rows.shape[1:])
+def _laid_out(
+    order: Arranged, dtype: torch.dtype, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
+        _gathered(query, order.queries, dtype),
+        _gathered(key, order.keys, dtype),
+        _gathered(value, order.keys, dtype),
+    )
+
+
+def _of_block(lines: Lines, *laid_out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Queries [count, heads, length, d], keys and values [count, kv heads, a + length, d] of a block; views."""
+    query, key, value = laid_out
+    return _queries(lines, query), _keys(lines, key), _keys(lines, value)
+
+
+def _queries(lines: Lines, states: torch.Tensor) -> torch.Tensor:
+    return states[lines.queries].view(lines.block.count, -1, lines.block.length, states.shape[-1])
+
+
+def _keys(lines: Lines, states: torch.Tensor) -> torch.Tensor:
+    block = lines.block
+    return states[lines.keys].view(block.count, -1, len(block.above) + block.length, states.shape[-1])
+
+
+def _of_path(lines: Lines, states: torch.Tensor) -> torch.Tensor:
+    """[a, kv heads, d]: the gradient of a block's shared path, summed over the continuations."""
+    return _keys(lines, states)[:, :, : len(lines.block.above)].sum(0).transpose(0, 1)
 
 
 class Rearrange(torch.autograd.Function):

@@ -8,7 +8,7 @@ bin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Segments:
 
     places [m]: the place at each slot of all blocks; a slot of padding repeats place 0. slots [batch * length]: the
     slot of each place, 0 where it has none. padding [p]: the slots that hold no place. idle [i]: places without one.
+    arranged: what attention derives from these at its first layer and keeps for the others (see `arranged`).
     """
 
     blocks: tuple[Block, ...]
@@ -48,6 +49,7 @@ class Segments:
     slots: torch.Tensor
     padding: torch.Tensor
     idle: torch.Tensor
+    arranged: dict[tuple[Any, ...], Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
 
 def segments_of(reach: Ints, positions: Ints, sizes: list[int], window: int | None = None) -> Segments:

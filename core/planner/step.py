@@ -122,7 +122,8 @@ def _fields_on_meta(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_fields_on_meta(entry) for entry in value)
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{field.name: _fields_on_meta(getattr(value, field.name)) for field in fields(value)})
+        given = [field.name for field in fields(value) if field.init]
+        return replace(value, **{name: _fields_on_meta(getattr(value, name)) for name in given})
     return value
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from core.kernels import fuse_norms
 from core.packing import (
     attention_mask,
-    block_attention,
+    arranged,
     collate_bins,
     lay_out_rows,
     logit_transform,
@@ -42,7 +42,7 @@ def packed_loss(model, rows, share):
 @pytest.fixture(params=["products", "flash kernel"])
 def way(request, monkeypatch):
     """Blocks with few keys are attended to by plain products, those with many by the flash kernel."""
-    monkeypatch.setattr(block_attention, "SHORT", 10**6 if request.param == "products" else 0)
+    monkeypatch.setattr(arranged, "SHORT", 10**6 if request.param == "products" else 0)
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
