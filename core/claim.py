@@ -6,6 +6,7 @@ a process that is dead is gone, and the file that it leaves says no more than wh
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -60,6 +61,26 @@ def held_output_dir(plan: Plan, *, look_again: Callable[[Plan], None] = refuse_e
                 folder.rmdir()
 
 
+def refuse_live_run(folder: Path) -> None:
+    """Raise `UserError` where another process writes into `folder` just now; for before anything is read or started.
+
+    Never within a claim of this process's own: closing the file would end it.
+    """
+    import fcntl
+
+    try:
+        file = os.open(folder / CLAIM_FILE, os.O_RDONLY)
+    except OSError:  # nobody's, or a folder that is refused with its own reason
+        return
+    try:
+        fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise _taken(folder, file) from error
+    finally:
+        os.close(file)
+
+
 @contextmanager
 def shared_folder(folder: Path) -> Iterator[bool]:
     """Within: whether `folder`, which is there, is this process's to write into; the same on every rank.
@@ -97,12 +118,9 @@ def _take(folder: Path) -> int:
                 _sign(file)
                 return file
         except BlockingIOError as error:
-            owner = os.pread(file, 1000, 0)
+            refusal = _taken(folder, file)
             os.close(file)
-            raise UserError(
-                f"another run is writing into output_dir {str(folder)!r}{_described(owner)}",
-                help="wait for it, stop it, or choose another output_dir",
-            ) from error
+            raise refusal from error
         except BaseException:
             os.close(file)
             raise
@@ -111,7 +129,6 @@ def _take(folder: Path) -> int:
 
 def _lock(file: int) -> None:
     """Lock an open file for this process alone, not its children. Raises `BlockingIOError` where it is taken."""
-    import errno
     import fcntl
 
     try:
@@ -142,6 +159,14 @@ def _sign(file: int) -> None:
     }
     os.ftruncate(file, 0)
     os.pwrite(file, json.dumps(owner).encode(), 0)
+
+
+def _taken(folder: Path, file: int) -> UserError:
+    """What is said where the open claim `file` of `folder` is another's."""
+    return UserError(
+        f"another run is writing into output_dir {str(folder)!r}{_described(os.pread(file, 1000, 0))}",
+        help="wait for it, stop it, or choose another output_dir",
+    )
 
 
 def _described(owner: bytes) -> str:

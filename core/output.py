@@ -63,8 +63,10 @@ def refuse_existing_run(plan: Plan) -> None:
     # the lock and the answers of the untuned model are what is left by training that ended before its first step
     existing = [entry for entry in run_files(folder) if entry.name not in ("recipe.lock.yml", "answers")]
     if existing and not plan.overwrite and plan.resume_from is None:
+        more = len(existing) - 1
+        beside = f" and {more} more {'entry' if more == 1 else 'entries'}" if more else ""
         raise UserError(
-            f"output_dir {str(folder)!r} already holds a run ({existing[0].name}, {len(existing)} entries in all)",
+            f"output_dir {str(folder)!r} already holds a run ({existing[0].name}{beside})",
             help="choose another output_dir, or add --resume to go on with it, or --overwrite to replace it",
         )
     if plan.overwrite and plan.resume_from is None:

@@ -74,7 +74,7 @@ def make_plan(
         mismatches.append(Problem(error.message, key=("base_model",), at="value", help=error.help))
     if mismatches:
         raise RecipeError(mismatches)
-    output_dir = Path(recipe["output_dir"]).expanduser().absolute()
+    output_dir = output_dir_of(recipe)
     return Plan(
         recipe=recipe,
         base_model=base_model,
@@ -91,6 +91,11 @@ def make_plan(
         trust_remote_code=trust_remote_code,
         host=host,
     )
+
+
+def output_dir_of(recipe: Recipe) -> Path:
+    """The folder that a run of `recipe` writes into."""
+    return Path(recipe["output_dir"]).expanduser().absolute()
 
 
 def _of_training_files(problem: Problem) -> bool:

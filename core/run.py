@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from core.claim import held_output_dir
+from core.claim import held_output_dir, refuse_live_run
 from core.data import prepare
 from core.data.stream import with_streamed
 from core.evaluation import AFTER, BEFORE, evaluate, refuse_unscorable
@@ -30,6 +30,7 @@ def run(plan: Plan) -> RunReport:
 
     Raises `UserError` for what the user can put right; whatever was trained by then is already saved.
     """
+    refuse_live_run(plan.output_dir)
     refuse_existing_run(plan)
     refuse_upload(plan)
     start_processes(plan)

@@ -116,13 +116,15 @@ def plan_of(args: argparse.Namespace) -> tuple[Plan, list[Problem]]:
 
 def _plan(recipe: Recipe, host: Host, args: argparse.Namespace, lock: Lock | None) -> tuple[Plan, list[Problem]]:
     from core.check import check_recipe
+    from core.claim import refuse_live_run
     from core.output import refuse_existing_run
-    from core.plan import make_plan
+    from core.plan import make_plan, output_dir_of
 
     try:
         problems = check_recipe(recipe, host)
         if any(problem.severity == "error" for problem in problems):
             raise RecipeError(problems)
+        refuse_live_run(output_dir_of(recipe))  # says more than that there is a run, or no checkpoint yet
         plan = make_plan(
             recipe, host, overwrite=args.overwrite, resume=args.resume, trust_remote_code=args.trust_remote_code
         )

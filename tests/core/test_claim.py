@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from core.claim import CLAIM_FILE, held_output_dir
+from core.claim import CLAIM_FILE, held_output_dir, refuse_live_run
+from core.cli import main
 from core.errors import UserError
+from core.run import run
 from core.testing.recipes import write_tiny_recipe
 from tests.core.lock.conftest import tunesmith
 from tests.core.plans import make_test_plan
@@ -66,6 +68,40 @@ def test_a_held_folder_is_refused_until_its_owner_ends(tmp_path: Path, holder: s
     assert holder.wait() == 0
     with held_output_dir(plan):
         assert json.loads((plan.output_dir / CLAIM_FILE).read_text())["process"] == os.getpid()
+
+
+@pytest.mark.parametrize("options", [[], ["--overwrite"], ["--resume"]])
+def test_a_live_run_is_told_of_before_anything_is_read(
+    tiny_model: Path,
+    tmp_path: Path,
+    holder: subprocess.Popen[str],
+    options: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = write_tiny_recipe(tmp_path, tiny_model)
+    (tmp_path / "out" / "metrics.jsonl").write_text("{}")
+    monkeypatch.setattr("core.plan.make_plan", lambda *_, **__: pytest.fail("a plan was made"))
+    for _ in range(2):  # looking takes nothing from its owner
+        assert main(["run", str(recipe), *options]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(
+            f"error: another run is writing into output_dir '{tmp_path / 'out'}': process {holder.pid}"
+        )
+        assert "since 20" in error
+        assert "already holds" not in error
+    with pytest.raises(UserError, match=f"process {holder.pid} on"):
+        run(make_test_plan(tmp_path, tmp_path, output_dir=str(tmp_path / "out")))
+    assert (tmp_path / "out" / CLAIM_FILE).exists()
+
+
+def test_no_live_run_is_seen_where_none_is(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    refuse_live_run(tmp_path / "nowhere")
+    refuse_live_run(tmp_path)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert (tmp_path / "out" / CLAIM_FILE).exists()
+    refuse_live_run(tmp_path / "out")
 
 
 def test_the_claim_of_a_process_that_was_killed_is_stale(tmp_path: Path, holder: subprocess.Popen[str]) -> None:

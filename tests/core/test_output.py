@@ -51,6 +51,14 @@ def test_an_earlier_run_is_never_overwritten_unasked(earlier_run: Path) -> None:
     assert (earlier_run / "checkpoint-5" / "adapter_model.safetensors").read_bytes() == b"weights"
 
 
+def test_what_is_there_is_counted_in_words(earlier_run: Path) -> None:
+    with pytest.raises(UserError, match=r"\(checkpoint-5 and 1 more entry\)"):
+        refuse_existing_run(OutputPlan(earlier_run))  # type: ignore[arg-type]
+    (earlier_run / "run.json").unlink()
+    with pytest.raises(UserError, match=r"already holds a run \(checkpoint-5\)"):
+        refuse_existing_run(OutputPlan(earlier_run))  # type: ignore[arg-type]
+
+
 def test_overwriting_clears_what_tensorboard_wrote_and_nothing_beside_it(earlier_run: Path) -> None:
     for name in ("runs/Nov23/events.out.tfevents.1.host", "runs/mine.txt", "answers/base.jsonl"):
         (earlier_run / name).parent.mkdir(parents=True, exist_ok=True)
