@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from core.commands.files import check_target, writing
 from core.errors import DataError, RecipeError, UserError
 
 if TYPE_CHECKING:
-    from core.audit import AuditReport, DataFacts
+    from core.audit import AuditReport, CheckedExample, DataFacts
     from core.types import Plan, Tokenizer
 
 HELP = "audit a recipe's data and show how it is tokenised; on a data file, propose the recipe lines"
@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="train",
         help="the part of the data that the options below look at (default train)",
     )
-    parser.add_argument("--row", metavar="N", help="show row N (from 1), or the row at a place such as train.jsonl:12")
+    parser.add_argument(
+        "--row", metavar="N", type=_row, help="show row N (from 1), or the row at a place such as train.jsonl:12"
+    )
     parser.add_argument("--grep", metavar="TEXT", help="show examples that hold TEXT, in upper or lower case")
     parser.add_argument("--longest", action="store_true", help="show the longest examples")
     parser.add_argument("--samples", metavar="N", type=_count, help="show up to N examples (default 3; 0 for none)")
@@ -47,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _target(text: str) -> Path | str:
     return text if "://" in text else Path(text)
+
+
+def _row(text: str) -> str:
+    # a place ends with the number of a line or of a row
+    if not text[-1:].isdecimal() or (text.isdecimal() and int(text) == 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 1 nor a place such as train.jsonl:12")
+    return text
 
 
 def _count(text: str) -> int:
@@ -78,6 +87,10 @@ def execute(args: argparse.Namespace) -> int:
     plan = _plan_of(args)
     _spare_what_is_read(args, plan)
 
+    from core.preview.choose import private_places, refuse_part
+
+    refuse_part(plan, args.part)
+
     from core.audit import Audit, audit_lines, refuse_errors
     from core.data.chat_templates import adopt_chat_template
     from core.data.prepare import divide, gather, limits_of, refuse_nothing, stats_of
@@ -95,6 +108,8 @@ def execute(args: argparse.Namespace) -> int:
         checks = Audit(plan.checks, tokenizer, limits_of(plan).sequence_len)
         gathered = gather(plan, tokenizer, Path(folder), checks.see)
         facts = gathered.facts(tokenizer)
+        named = args.row is not None or args.grep is not None
+        shown = _chosen(args, facts) if named else []  # a row that is not there is told before all the rest
         report = checks.report(facts)
         said, stats = hide(audit_lines(report), plan.recipe), stats_of(gathered, report)
         refusal = None
@@ -105,7 +120,8 @@ def execute(args: argparse.Namespace) -> int:
         except DataError as error:
             refusal = error
         print("\n".join([*lines_about(stats, plan.recipe), *said]))
-        _show(args, facts, report, tokenizer)
+        private = private_places(report)
+        _show(args, shown if named else _chosen(args, facts, private), tokenizer, left_out=bool(private) and not named)
         _write(args, facts, report, plan, tokenizer, remarks_about(stats, plan.recipe))
     refuse_errors(report, plan.recipe)
     if refusal is not None:
@@ -146,20 +162,30 @@ def _spare_what_is_read(args: argparse.Namespace, plan: Plan) -> None:
             raise UserError(f"{flag} {str(path)!r} would overwrite data of the recipe", help="name another file")
 
 
-def _show(args: argparse.Namespace, facts: DataFacts, report: AuditReport, tokenizer: Tokenizer) -> None:
-    from core.preview.choose import choose, part_of, private_places
+def _chosen(args: argparse.Namespace, facts: DataFacts, private: Collection[str] = ()) -> list[CheckedExample]:
+    """The examples asked for. private: the places of those that are shown only where they are named."""
+    from core.preview.choose import choose, part_of
+
+    if args.samples == 0:
+        return []
+    part = part_of(facts, args.part)
+    return choose(part, row=args.row, grep=args.grep, longest=args.longest, samples=args.samples, private=private)
+
+
+def _show(
+    args: argparse.Namespace, examples: Sequence[CheckedExample], tokenizer: Tokenizer, *, left_out: bool
+) -> None:
+    """left_out: whether examples that may hold personal data are not among these."""
     from core.preview.pieces import pieces_of, special_texts
     from core.preview.terminal import head_of, painted
 
     if args.samples == 0:
         return
-    part, private = part_of(facts, args.part), private_places(report)
-    examples = choose(part, row=args.row, grep=args.grep, longest=args.longest, samples=args.samples, private=private)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     special = special_texts(tokenizer)
     of = f"{args.part}; " if args.part != "train" else ""
     print(f"\n{of}trained text is {'green' if colour else 'in ⟦brackets⟧'}:")
-    if private and args.row is None and args.grep is None:
+    if left_out:
         print("(examples that may hold personal data are shown with --row or --grep alone)")
     for example in examples:
         print(f"\n── {head_of(example)}")

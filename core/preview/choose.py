@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from core.audit import AuditReport, CheckedExample, DataFacts
 from core.errors import UserError
+from core.types import Plan
 
 SAMPLES = 3
 PARTS = ("train", "validation", "evaluation")
@@ -16,16 +17,23 @@ def facts_by_part(facts: DataFacts) -> dict[str, Sequence[CheckedExample]]:
     return dict(zip(PARTS, (facts.train, facts.validation, facts.test), strict=True))
 
 
-def part_of(facts: DataFacts, name: str) -> Sequence[CheckedExample]:
-    """The examples of one part. Raises `UserError` where the recipe has none."""
-    parts = facts_by_part(facts)
-    if not parts[name]:
-        there = ", ".join(f"{other} ({len(examples):,})" for other, examples in parts.items() if examples)
+def refuse_part(plan: Plan, name: str) -> None:
+    """Raise `UserError` where the recipe names no data for a part; before anything is read."""
+    datasets = dict(zip(PARTS, (plan.datasets, plan.validation, plan.evaluation.datasets), strict=True))
+    if not datasets[name]:
+        there = ", ".join(other for other, named in datasets.items() if named)
         help = (
             "val_set_size is split off when a run starts: its examples are in train" if name == "validation" else None
         )
         raise UserError(f"the recipe names no data for {name}; it has: {there}", help=help or "name them in the recipe")
-    return parts[name]
+
+
+def part_of(facts: DataFacts, name: str) -> Sequence[CheckedExample]:
+    """The examples of one part. Raises `UserError` where there are none."""
+    part = facts_by_part(facts)[name]
+    if not part:
+        raise UserError(f"the data for {name} hold no example", help="add rows, or look at another --part")
+    return part
 
 
 def private_places(report: AuditReport) -> frozenset[str]:

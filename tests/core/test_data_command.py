@@ -64,7 +64,7 @@ def test_the_evaluation_set_can_be_looked_at(here: Path, tiny_model: Path, capsy
     assert [record["place"] for record in records] == ["test.jsonl:1", "test.jsonl:2"]
     assert data(recipe, "--part", "validation") == 2
     error = capsys.readouterr().err
-    assert "the recipe names no data for validation; it has: train (12), evaluation (2)" in error
+    assert "the recipe names no data for validation; it has: train, evaluation" in error
     assert "help: val_set_size is split off when a run starts" in error
 
 
@@ -72,6 +72,8 @@ def test_the_evaluation_set_can_be_looked_at(here: Path, tiny_model: Path, capsy
     ("arguments", "said"),
     [
         (["--row", "99"], "there is no row '99'"),
+        (["--row", "0"], "'0' is neither a number from 1 nor a place such as train.jsonl:12"),
+        (["--row", "last"], "'last' is neither a number from 1 nor a place"),
         (["--html", "no/such/out.html"], "there is no folder 'no/such'"),
         (["--set", "data_checks.leakge=warn"], "did you mean 'leakage'"),
         (["--samples", "-1"], "'-1' is not a number from 0"),
@@ -82,6 +84,33 @@ def test_the_evaluation_set_can_be_looked_at(here: Path, tiny_model: Path, capsy
 def test_mistakes(here: Path, tiny_model: Path, capsys: Captured, arguments: list[str], said: str) -> None:
     assert data(write_tiny_recipe(here, tiny_model), *arguments) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--row", "99"], "there is no row '99'"),
+        (["--row", "other.jsonl:1"], "there is no row 'other.jsonl:1'"),
+        (["--grep", "zzz"], "no example holds 'zzz'"),
+        (["--part", "validation"], "the recipe names no data for validation; it has: train"),
+        (["--part", "evaluation", "--samples", "0"], "the recipe names no data for evaluation; it has: train"),
+    ],
+)
+def test_what_is_not_there_is_told_without_the_audit(
+    here: Path,
+    tiny_model: Path,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    said: str,
+) -> None:
+    recipe = write_tiny_recipe(here, tiny_model)
+    if "--part" in arguments:
+        monkeypatch.setattr("core.models.load_tokenizer", lambda plan: pytest.fail("something was read"))
+    assert data(recipe, *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error: {said}")
+    assert "train.jsonl" not in captured.out
 
 
 def test_a_data_file_that_is_not_there_is_no_recipe(here: Path, capsys: Captured) -> None:
