@@ -9,7 +9,7 @@ from typing import Any
 
 from core.comparison.runs import FinishedRun, Line
 from core.errors import RowError
-from core.evaluation.metrics import compared_key, figure
+from core.evaluation.metrics import compared_key, figure, said
 from core.evaluation.statistics import interval_of
 from core.host import Host
 from core.results import ColumnReport, MetricResult
@@ -75,11 +75,11 @@ def _scored_again(
     evaluator = metric.evaluator
     if evaluator.summarise is None or evaluator.needs:
         return (), {}
-    items = [Item(line["index"], {}, line["prompt"], tuple(line["references"]), line["place"]) for line in lines]
+    items = [_item(line) for line in lines]
     try:
         options = evaluator.complete(items, metric.options) if evaluator.complete else metric.options
         found = [
-            dict(evaluator.score(line["answers"][column]["text"], item, options))
+            dict(evaluator.score(said(line["answers"][column]["text"], item), item, options))
             for line, item in zip(lines, items, strict=True)
         ]
     except (RowError, LookupError, TypeError, ValueError):  # it reads the row, which is not kept
@@ -89,3 +89,9 @@ def _scored_again(
         for one, score in zip(found, scores, strict=True)
     )
     return (found, options) if same else ((), {})
+
+
+def _item(line: Line) -> Item:
+    """The item of a record, as far as it is kept."""
+    mark = line.get("thinking_ends", "")
+    return Item(line["index"], {}, line["prompt"], tuple(line["references"]), line["place"], thinking_ends=mark)

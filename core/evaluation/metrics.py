@@ -148,9 +148,7 @@ def _score(
     slices: Slices,
     begun: list[dict[str, float]],
 ) -> MetricResult:
-    mark = next((item.thinking_ends for item in items if item.thinking_ends), "")
-    if mark:  # a model that has learnt to think does so where the row does not, too
-        items = [replace(item, thinking_ends=item.thinking_ends or mark) for item in items]
+    items = with_thinking_ends(items)
     for answer, item in zip(generations, items, strict=True):
         begun.append(_score_item(metric, answer, item))
     present = [scores for scores in begun if scores]
@@ -205,6 +203,13 @@ def _score_item(metric: MetricPlan, answer: Generation, item: Item) -> dict[str,
         if not isinstance(value, (int, float)) or not math.isfinite(value):
             raise _not_a_number(metric, item, {name: value})
     return {str(name): float(value) for name, value in scores.items()}
+
+
+def with_thinking_ends(items: Sequence[Item]) -> Sequence[Item]:
+    """`items`, each with the mark that ends thinking where any has one: a model that has learnt to think does so where
+    the row does not, too."""
+    mark = next((item.thinking_ends for item in items if item.thinking_ends), "")
+    return [replace(item, thinking_ends=item.thinking_ends or mark) for item in items] if mark else items
 
 
 def said(text: str, item: Item) -> str:

@@ -93,7 +93,10 @@ def run_values(
 
 def prediction_lines(plan: Plan, data: Data, report: EvalReport) -> list[dict[str, Any]]:
     """One record per held-out item: place, prompt, references, and each column's answer with its scores. No timings,
-    so that the same answers give the same lines whatever the number of processes."""
+    so that the same answers give the same lines whatever the number of processes. thinking_ends: the mark behind which
+    metrics looked, where models think."""
+    from core.evaluation.metrics import with_thinking_ends
+
     timed = _timed(plan)
     return [
         {
@@ -101,9 +104,10 @@ def prediction_lines(plan: Plan, data: Data, report: EvalReport) -> list[dict[st
             "place": hide(item.place, plan.recipe),
             "prompt": item.prompt,
             "references": list(item.references),
+            **({"thinking_ends": item.thinking_ends} if item.thinking_ends else {}),
             "answers": {name: _answer(column, position, timed) for name, column in report.columns.items()},
         }
-        for position, item in enumerate(data.test)
+        for position, item in enumerate(with_thinking_ends(data.test))
     ]
 
 

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from core import Conversation, DatasetFormat, Example, RowError, Segment, UserError, hookimpl, load_fragment
 from core.data.chat_templates import resolve_chat_template, unread_variables
-from plugins.formats.chat_template.messages import Spoken, read_messages, role_names, text_of, thoughts_of
+from plugins.formats.chat_template.messages import (
+    Spoken,
+    beside_thinking,
+    read_messages,
+    role_names,
+    text_of,
+    thoughts_of,
+)
 from plugins.formats.chat_template.tools import CALLS, read_tools
 from plugins.formats.chat_template.training import UNSAID, parts_of
 from plugins.formats.chat_template.turns import Turn, find_turns
@@ -44,7 +51,7 @@ def render(row: Mapping[str, Any], options: Mapping[str, Any], tokenizer: PreTra
     marks = tuple(options.get("eot_tokens") or ())
     turns, tail = find_turns(messages, template, tokenizer, marks, tools)
     rule = _rule(options, tokenizer.eos_token, marks)
-    segments = list(_segments(spoken, turns, trained, rule, bool(options.get("train_on_inputs"))))
+    segments = list(_segments(spoken, turns, trained, rule, options))
     segments = [*segments, Segment(tail, trained=bool(options.get("train_on_inputs")))]
     notes = dict.fromkeys(
         # the note holds the thinking itself, another one in each row
@@ -52,6 +59,14 @@ def render(row: Mapping[str, Any], options: Mapping[str, Any], tokenizer: PreTra
         for message, turn, train in zip(messages, turns, trained, strict=True)
         if train and turn.note
     )
+    for message, turn, train in zip(messages, turns, trained, strict=True):
+        for name in (
+            beside_thinking(message, turn.lead, options) if train and message.keys() - {"role", "content"} else ()
+        ):
+            notes[
+                f"what the template writes of {name!r} before an answer is part of the question in evaluation: "
+                f"if it is thinking, set template_thinking_key: {name}"
+            ] = None
     if tools and "tools" not in template:
         notes[TOOLS_NOTE] = None
     for name in unread_variables(template):
@@ -92,9 +107,14 @@ def _rule(options: Mapping[str, Any], eos_token: str | None, marks: Sequence[str
 
 
 def _segments(
-    spoken: Sequence[Spoken], turns: Sequence[Turn], trained: Sequence[bool], rule: _Rule, whole: bool
+    spoken: Sequence[Spoken],
+    turns: Sequence[Turn],
+    trained: Sequence[bool],
+    rule: _Rule,
+    options: Mapping[str, Any],
 ) -> Iterator[Segment]:
-    """The pieces of the text. whole: all is trained but what a message itself takes out."""
+    """The pieces of the text."""
+    whole = bool(options.get("train_on_inputs"))  # all is trained but what a message itself takes out
     answers = [index for index, one in enumerate(spoken) if one.message["role"] == "assistant"]
     for index, (one, turn, train) in enumerate(zip(spoken, turns, trained, strict=True)):
         answer = index == answers[-1] if answers else False
@@ -104,7 +124,7 @@ def _segments(
             # a space or line break in front of the answer is one token with its first word in most vocabularies
             lead, content = "", lead + content
         yield _fixed(turn.header, whole)
-        for text, thought in thoughts_of(one.message, lead) if lead else ():
+        for text, thought in thoughts_of(one.message, lead, options) if lead else ():
             yield Segment(text, trained=free or train, thought=thought)
         if one.training.ranges and train:
             if one.message.get(CALLS):

@@ -37,6 +37,8 @@ USUAL_NAMES = {
 
 
 USUAL_THINKING = "reasoning_content"
+# what chat templates call the thinking of a message
+THINKING_NAMES = (USUAL_THINKING, "reasoning", "thinking", "thought", "thoughts")
 THINKING_MARKS = (
     ("<think>", "</think>"),
     ("<reasoning>", "</reasoning>"),
@@ -134,16 +136,33 @@ def _with_thinking(message: Message, given: Mapping[str, Any], options: Mapping[
     return {**rest_of, key: thinking} if thinking else rest_of
 
 
-def thoughts_of(message: Message, lead: str) -> Iterator[tuple[str, bool]]:
+def thoughts_of(message: Message, lead: str, options: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     """What the template writes before a content, in pieces of (text, the row's own thinking): up to the end of the
-    thinking, and the mark that ends it. Text that is the same for every row is no thinking, nor is a speaker's name."""
-    for name, value in message.items():
-        thinking = value.strip() if isinstance(value, str) and name not in ("role", "content", "name") else ""
-        if thinking and (place := lead.rfind(thinking)) >= 0:
-            yield lead[: place + len(thinking)], True
-            yield lead[place + len(thinking) :], True
+    thinking, and the mark that ends it. Thinking is what the recipe or its usual names call so. Text that is the same
+    for every row is none, nor is what else a message has before its content, such as a speaker's name."""
+    for name, place in _written_in(lead, message):
+        if name in _thinking_names(options):
+            yield lead[:place], True
+            yield lead[place:], True
             return
     yield lead, False
+
+
+def beside_thinking(message: Message, lead: str, options: Mapping[str, Any]) -> list[str]:
+    """The properties that the template writes before a content and nothing calls thinking, other than a name."""
+    return [name for name, _ in _written_in(lead, message) if name not in (*_thinking_names(options), "name")]
+
+
+def _thinking_names(options: Mapping[str, Any]) -> tuple[str, ...]:
+    return (*THINKING_NAMES, options.get("template_thinking_key") or USUAL_THINKING)
+
+
+def _written_in(lead: str, message: Message) -> Iterator[tuple[str, int]]:
+    """The texts of a message that stand in `lead`: their names, and where they end there."""
+    for name, value in message.items():
+        text = value.strip() if isinstance(value, str) and name not in ("role", "content") else ""
+        if text and (place := lead.rfind(text)) >= 0:
+            yield name, place + len(text)
 
 
 @lru_cache(maxsize=256)

@@ -107,6 +107,24 @@ def test_a_figure_that_is_no_mean_is_compared_as_what_it_is(run: Make, tmp_path:
     assert (found["outcome"], found["fixed"]) == ("better", 10)
 
 
+def test_what_a_model_thinks_is_no_part_of_what_is_compared(run: Make, tmp_path: Path) -> None:
+    a, b = run("a", FIRST), run("b", FIRST)
+    right = ["ab"[number % 4 == 0] for number in range(40)]
+    for folder, answers, value in ((a, ["a"] * 40, 3 / 7), (b, right, 1.0)):
+        labelled(folder, answers, {"type": "classification"}, value)
+        path = folder / "predictions.jsonl"
+        lines = [json.loads(text) for text in path.read_text().splitlines()]
+        for one in lines:
+            answer = one["answers"]["tuned"]
+            answer["text"] = f"<think>a or b?</think>\n\n{answer['text']}"
+            one["thinking_ends"] = "</think>"
+        path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    assert main(["compare", str(a), str(b), "--json", str(tmp_path / "c.json")]) == 0
+    (found,) = json.loads((tmp_path / "c.json").read_text())["comparisons"]
+    assert found["difference"] == pytest.approx(4 / 7)
+    assert (found["outcome"], found["fixed"]) == ("better", 10)
+
+
 def test_a_figure_whose_parts_are_not_kept_is_shown_and_not_tested(run: Make, tmp_path: Path, capsys: Any) -> None:
     a, b = run("a", FIRST), run("b", FIRST)
     for folder in (a, b):

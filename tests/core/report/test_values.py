@@ -56,6 +56,17 @@ def test_no_timing_stands_among_the_predictions(tmp_path: Path, tiny_model: Path
     assert line["answers"]["tuned"]["scores"] == {"accuracy": 1.0}
 
 
+def test_the_mark_that_metrics_looked_behind_is_kept(tmp_path: Path, tiny_model: Path) -> None:
+    plan = make_test_plan(tmp_path, tiny_model)
+    items = tuple(make_items("yes", "no"))
+    assert not any(
+        "thinking_ends" in line for line in prediction_lines(plan, replace(make_test_data(2), test=items), EvalReport())
+    )
+    thinking = (items[0], replace(items[1], thinking_ends="</think>"))
+    lines = prediction_lines(plan, replace(make_test_data(2), test=thinking), EvalReport())
+    assert [line["thinking_ends"] for line in lines] == ["</think>", "</think>"]
+
+
 def test_the_seconds_of_timed_answers_are_kept_for_the_histogram() -> None:
     result = MetricResult(0.5, {"latency": 0.5}, None, [0.25, None, 0.75], 2)
     assert _metric(result, timed=True)["details"] == {"seconds": [0.25, 0.75]}

@@ -90,3 +90,28 @@ def test_the_name_of_who_answers_is_no_thinking(tokenizer: Any) -> None:
     item = item_of(example, row, "a.jsonl:1", 0, tokenizer)
     assert item.prompt.endswith("<|im_start|>assistant\nBot: ")
     assert (item.references, item.thinking_ends) == (("1:2",), "")
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking", "thought"])
+def test_the_usual_names_of_thinking_need_no_option(tokenizer: Any, name: str) -> None:
+    jinja = TEMPLATE.replace("message.thought", f"message.{name}")
+    row = {"messages": [QUESTION, {"role": "assistant", "content": "yes", name: "It is 2 * 1."}]}
+    (example,) = render(row, {"chat_template": "jinja", "chat_template_jinja": jinja}, tokenizer)
+    assert [segment for segment in example.segments if segment.trained] == TRAINED
+    assert example.notes == (THINKING_NOTE,)
+
+
+def test_what_else_stands_before_an_answer_is_asked_with_and_told(tokenizer: Any) -> None:
+    jinja = TEMPLATE.replace("<think>' + message.thought + '</think>", "<mood>' + message.mood + '</mood>")
+    options = {"chat_template": "jinja", "chat_template_jinja": jinja.replace("message.thought", "message.mood")}
+    row = {"messages": [QUESTION, {"role": "assistant", "content": "yes", "mood": "glad"}]}
+    (example,) = render(row, options, tokenizer)
+    item = item_of(example, row, "a.jsonl:1", 0, tokenizer)
+    assert item.prompt.endswith("<|im_start|>assistant\n<mood>glad</mood>\n")
+    assert (item.references, item.thinking_ends) == (("yes",), "")
+    assert "of 'mood' before an answer is part of the question in evaluation" in example.notes[1]
+    (example,) = render(row, {**options, "template_thinking_key": "mood", "field_thinking": "mood"}, tokenizer)
+    item = item_of(example, row, "a.jsonl:1", 0, tokenizer)
+    assert item.prompt.endswith("<|im_start|>assistant\n")
+    assert (item.references, item.thinking_ends) == (("yes",), "</mood>")
+    assert example.notes == (THINKING_NOTE,)
