@@ -27,9 +27,11 @@ Importing this package imports neither torch nor numpy.
 
 from __future__ import annotations
 
-from core.packing.attention import mask_windows, probe_isolated_attention, supports_isolated_attention
+from core.packing.attention import drops_attention, mask_windows, probe_isolated_attention, supports_isolated_attention
 from core.packing.batch import attention_mask, collate_bins, move_batch
 from core.packing.bins import epoch_order, first_fit_decreasing
+from core.packing.block_masks import NAME as BLOCKS
+from core.packing.block_masks import computed_pairs
 from core.packing.head import (
     kept_positions,
     logit_transform,
@@ -41,17 +43,21 @@ from core.packing.head import (
 )
 from core.packing.inputs import model_inputs
 from core.packing.lengths import SHARED, goes_by_lengths
-from core.packing.pack import Packing, lay_out_rows, pack_dataset, pack_step, pair_cost_of
+from core.packing.pack import PASS_TOKENS, Packing, lay_out_rows, pack_dataset, pack_step, pair_cost_of
 from core.packing.rows import Bin, blank_bin
 from core.packing.segments import register as register_segments
 
 __all__ = [
+    "BLOCKS",
+    "PASS_TOKENS",
     "SHARED",
     "Bin",
     "Packing",
     "attention_mask",
     "blank_bin",
     "collate_bins",
+    "computed_pairs",
+    "drops_attention",
     "epoch_order",
     "first_fit_decreasing",
     "goes_by_lengths",

@@ -26,6 +26,11 @@ def text_config(config: Any) -> Any:
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
+def drops_attention(config: Any) -> bool:
+    """Whether a model's configuration asks for attention dropout."""
+    return any(getattr(text_config(config), name, None) for name in DROPOUTS)
+
+
 def mask_windows(config: Any) -> dict[str, int | None]:
     """The masks a model takes: the sliding window, in tokens, by layer kind; None where attention is not windowed.
 
@@ -56,7 +61,7 @@ def supports_isolated_attention(
             return False, f"attention implementation '{attention}' {lengths.SHARED}; 'sdpa' can"
     elif attention not in MASKED:
         return False, f"attention implementation '{attention}' takes no mask of ours; 'sdpa' does"
-    if attention == "flex_attention" and any(getattr(text, name, None) for name in DROPOUTS):
+    if attention == "flex_attention" and drops_attention(config):
         return False, "flex attention has no dropout, which the model's configuration asks for"
     if kind in OWN_POSITIONS:
         return False, f"model type '{kind}': {OWN_POSITIONS[kind]}"

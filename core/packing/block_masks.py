@@ -9,6 +9,8 @@ from core.packing.attention import mask_windows
 if TYPE_CHECKING:
     import torch
 
+    from core.packing.rows import Ints
+
 NAME = "flex_attention"
 BLOCK = 128  # places that the kernel takes together
 
@@ -32,6 +34,20 @@ def block_mask(reach: torch.Tensor, positions: torch.Tensor, window: int | None 
 
     lines, length = reach.shape
     return create_block_mask(sees, lines, None, length, length, device=str(reach.device), BLOCK_SIZE=block_size)
+
+
+def computed_pairs(reach: Ints, block_size: int = BLOCK) -> int:
+    """Pairs of places that the kernel computes for `reach` [length] as in `Bin`, padded to whole blocks by places that
+    see themselves alone: those of every block in which anyone sees anyone. Sliding windows, which spare some, are left
+    out of account."""
+    import numpy as np
+
+    length = -(-len(reach) // block_size) * block_size
+    ends = np.arange(1, length + 1)
+    ends[: len(reach)] = reach
+    # a place is seen by itself and by all up to its reach: so are the blocks below its own, without a gap
+    last = (ends.reshape(-1, block_size).max(1) - 1) // block_size
+    return int((last - np.arange(len(last)) + 1).sum()) * block_size**2
 
 
 def block_masks(config: Any, reach: torch.Tensor, positions: torch.Tensor) -> Any:

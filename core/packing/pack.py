@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.packing.prefixes import fill_apart, fill_bins, lay_out, stored_tokens
+from core.packing.block_masks import computed_pairs
+from core.packing.dissolve import cheapest_bins
+from core.packing.prefixes import fill_apart, fill_bins, lay_out
 from core.packing.rows import Bin, blank_bin, outline, trace_row
 
 CAPACITY_STEP = 1.25  # ratio between the bin capacities that pack_step tries
@@ -18,15 +20,20 @@ PASS_TOKENS = 100  # what computing one more bin costs, in tokens: measured, see
 class Packing:
     """A data set packed into bins. bins: row indices of each bin; a row that trains nothing is in none.
 
-    row_tokens: tokens the rows need computed when each stands alone. stored_tokens: tokens the bins compute.
+    sizes: tokens that each bin computes. row_tokens: those that the rows need computed when each stands alone.
     capacity: tokens a bin may hold. idle_rows: how many rows train nothing.
     """
 
     bins: tuple[tuple[int, ...], ...]
+    sizes: Sequence[int]
     capacity: int
     row_tokens: int
-    stored_tokens: int
     idle_rows: int
+
+    @property
+    def stored_tokens(self) -> int:
+        """Tokens that all bins compute."""
+        return sum(self.sizes)
 
     @property
     def efficiency(self) -> float:
@@ -40,28 +47,32 @@ class Packing:
 
 
 def pack_dataset(
-    rows: Iterable[Mapping[str, Any]], sequence_len: int, *, share_prefixes: bool = True, min_shared: int = 1
+    rows: Iterable[Mapping[str, Any]], sequence_len: int, *, share_prefixes: bool = True, padded: bool = False
 ) -> Packing:
     """Pack all rows (`input_ids`, `labels`) into bins of at most `sequence_len` stored tokens, no row split.
 
-    Deterministic; bins come in order of filling, see `epoch_order` for the order of training. With shared prefixes a
-    bin holds more rows, so a step of as many bins sees more rows. Raises ValueError for a row that does not fit.
+    Deterministic; bins come in no order of size, see `epoch_order` for the order of training. With shared prefixes a
+    bin holds more rows, so a step of as many bins sees more rows; rows that begin alike stand in several bins where
+    computing their prefix again costs less than a bin: `PASS_TOKENS`, or all of it if bins are `padded` to
+    `sequence_len`. Raises ValueError for a row that does not fit.
     """
     # rows are read once and let go: what is held of each is its length and, where they are shared, its prompt
     if share_prefixes:
         outlines = [outline(row) for row in rows]
         lengths = array("q", (row.length for row in outlines))
-        bins = fill_bins(outlines, sequence_len, share=True, min_shared=min_shared)
-        stored = sum(stored_tokens([outlines[row] for row in members]) for members in bins)
+        # padded, a bin costs all that it has room for, whatever it stores: the fewest are best
+        bin_cost = max(PASS_TOKENS, sum(lengths)) if padded else PASS_TOKENS
+        bins, stored = cheapest_bins(outlines, sequence_len, bin_cost)
+        sizes = array("q", stored)
     else:
         lengths = array("q", (outline(row, share=False).length for row in rows))
         bins = fill_apart(lengths, sequence_len)
-        stored = sum(lengths)
+        sizes = array("q", (sum(lengths[row] for row in members) for members in bins))
     return Packing(
         bins=tuple(map(tuple, bins)),
+        sizes=sizes,
         capacity=sequence_len,
         row_tokens=sum(lengths),
-        stored_tokens=stored,
         idle_rows=sum(not length for length in lengths),
     )
 
@@ -81,6 +92,7 @@ def pack_step(
     together: bool = True,
     slack: float = 0.0,
     share_targets: bool = False,
+    blocks: bool = False,
 ) -> list[list[Bin]]:
     """Lay the rows of one step out in the bins that cost least: one list of bins per rank, all of the same length.
 
@@ -90,8 +102,8 @@ def pack_step(
     and each costs as much as the longest; without it they are computed one by one. slack: how much more than the least
     cost the smallest bins may take, as a share of it: one by one, small bins hold less memory. Bins are dealt to ranks
     largest first, each to the least loaded; a rank with fewer bins gets blank ones. share_targets: where rows begin
-    alike, tokens to be predicted are stored once, too; for scoring. Raises ValueError for a row that is longer than
-    `sequence_len`.
+    alike, tokens to be predicted are stored once, too; for scoring. blocks: only pairs in blocks that anyone sees are
+    computed, as by flex attention. Raises ValueError for a row that is longer than `sequence_len`.
     """
     traced = [trace_row(row) for row in rows]
     if share_targets:
@@ -103,8 +115,8 @@ def pack_step(
     tried: list[tuple[float, list[list[Bin]]]] = []
     while True:
         members = fill_bins(traced, capacity, share=share_prefixes, min_shared=1)
-        dealt = _deal([lay_out(traced, m, share=share_prefixes) for m in members], ranks, pair_cost)
-        tried.append((max(_cost(bins, pair_cost, together) for bins in dealt), dealt))
+        dealt = _deal([lay_out(traced, m, share=share_prefixes) for m in members], ranks, pair_cost, blocks)
+        tried.append((max(_cost(bins, pair_cost, together, blocks) for bins in dealt), dealt))
         if capacity == longest:
             break
         capacity = max(longest, int(capacity / CAPACITY_STEP))
@@ -129,19 +141,20 @@ def pair_cost_of(config: Any) -> float:
     return float(2 * width / weights)
 
 
-def _cost(bins: Sequence[Bin], pair_cost: float, together: bool) -> float:
+def _cost(bins: Sequence[Bin], pair_cost: float, together: bool, blocks: bool) -> float:
     lengths = [len(b) for b in bins]
     if together and lengths:
         lengths = [max(lengths)] * len(lengths)
-    return sum(n + pair_cost * n * n for n in lengths) + PASS_TOKENS * (1 if together else len(lengths))
+    pairs = sum(computed_pairs(b.reach) for b in bins) if blocks else sum(n * n for n in lengths)
+    return sum(lengths) + pair_cost * pairs + PASS_TOKENS * (1 if together else len(lengths))
 
 
-def _deal(bins: Sequence[Bin], ranks: int, pair_cost: float) -> list[list[Bin]]:
+def _deal(bins: Sequence[Bin], ranks: int, pair_cost: float, blocks: bool) -> list[list[Bin]]:
     dealt: list[list[Bin]] = [[] for _ in range(ranks)]
     load = [0.0] * ranks
     for b in sorted(bins, key=len, reverse=True):
         rank = load.index(min(load))
         dealt[rank].append(b)
-        load[rank] += _cost([b], pair_cost, together=False)
+        load[rank] += _cost([b], pair_cost, together=False, blocks=blocks)
     most = max(1, *(len(own) for own in dealt))
     return [own + [blank_bin()] * (most - len(own)) for own in dealt]

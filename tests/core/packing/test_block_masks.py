@@ -22,7 +22,7 @@ from core.packing import (
     supports_isolated_attention,
     target_logits,
 )
-from core.packing.block_masks import BLOCK, NAME, block_mask, block_masks
+from core.packing.block_masks import BLOCK, NAME, block_mask, block_masks, computed_pairs
 from tests.core.packing.double import StayDouble
 from tests.core.packing.packing_cases import WINDOW, gradients, largest_difference, make_model, plain_loss, ragged_rows
 
@@ -138,6 +138,14 @@ def test_one_mask_for_each_kind_of_layer():
     assert seen["sliding_attention"] == BLOCK * WINDOW - WINDOW * (WINDOW - 1) // 2
 
 
+def test_a_step_is_laid_out_by_the_blocks_that_are_computed():
+    """Rows of one block each: in squares a long bin is dear, in blocks it costs what its rows cost."""
+    rows = [{"input_ids": [k + 1] * 129, "labels": [-100] * 128 + [5]} for k in range(8)]
+    squares, blocks = (pack_step(rows, 1024, pair_cost=0.1, blocks=on, together=False)[0] for on in (False, True))
+    assert [len(b) for b in squares] == [128] * 8
+    assert [len(b) for b in blocks] == [1024]
+
+
 def test_attention_with_dropout_is_refused():
     config = make_model("llama", "eager", torch.float32).config
     config.attention_dropout = 0.1
@@ -165,6 +173,10 @@ def test_function_and_blocks_say_what_the_mask_says(seed, count, share, window, 
     whole[:, :, :length, :length] = expected
     tiles = whole.unflatten(3, (blocks, size)).unflatten(2, (blocks, size)).sum((3, 5))
     assert torch.equal(found.to_dense().bool()[:, :, :blocks, :blocks], tiles > 0)
+    if window is None:
+        computed = sum(computed_pairs(reach[line, : len(b)].numpy(), size) for line, b in enumerate(bins))
+        unused = sum(blocks - -(-len(b) // size) for b in bins)  # whole blocks of padding, which see themselves
+        assert computed == (int((tiles > 0).sum()) - unused) * size**2
     full = torch.zeros(2, 1, blocks, blocks, dtype=torch.bool)
     for line in range(2):
         for row in range(blocks):

@@ -83,7 +83,7 @@ def test_gradient_checkpointing_changes_nothing(kind):
 
 def test_bins_of_a_data_set_add_up_to_the_padded_gradient():
     model, rows = make_model("gemma3", "sdpa", torch.float64), ragged_rows(11, count=20)
-    packing = pack_dataset(rows, 80, min_shared=4)
+    packing = pack_dataset(rows, 80)
     assert len(packing.bins) > 2
     assert packing.computed_share < 0.9
     total, count = torch.zeros((), dtype=torch.float64), 0

@@ -89,9 +89,20 @@ def test_bins_hold_every_row_once_within_capacity(found, share, capacity, min_sh
     assert bins == fill_bins(outlines, capacity, share=share, min_shared=min_shared)
     for members in bins if share else ():
         assert stored_tokens([outlines[i] for i in members]) == len(lay_out(traced, members))
-    packing = pack_dataset(found, capacity, share_prefixes=share, min_shared=min_shared)
-    assert packing.bins == tuple(map(tuple, bins))
-    assert packing.stored_tokens == sum(len(lay_out(traced, members, share=share)) for members in bins)
+
+
+@settings(deadline=None, max_examples=200)
+@given(rows(most=20), st.booleans(), st.integers(18, 40))
+def test_a_packing_holds_every_row_once_and_knows_its_bins(found, share, capacity):
+    traced = [trace_row(row) for row in found]
+    packing = pack_dataset(found, capacity, share_prefixes=share)
+    assert sorted(i for members in packing.bins for i in members) == [
+        i for i, row in enumerate(found) if needed(row)[0]
+    ]
+    assert list(packing.sizes) == [len(lay_out(traced, members, share=share)) for members in packing.bins]
+    assert all(0 < size <= capacity for size in packing.sizes)
+    assert packing.stored_tokens == sum(packing.sizes)
+    assert packing.bins == pack_dataset(found, capacity, share_prefixes=share).bins
 
 
 def test_a_row_longer_than_a_bin_is_named():
