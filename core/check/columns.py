@@ -10,11 +10,13 @@ from typing import Any
 from core.check.names import did_you_mean
 from core.errors import Problem
 from core.host import Host
+from core.overrides import COMMAND_LINE
 from core.recipe import Recipe
 from core.types import BEST_UNTUNED, ColumnPlan, GatePlan, KeyPath
 
 COMPARE: KeyPath = ("evaluation", "compare")
 GATES: KeyPath = ("evaluation", "gates")
+METRICS: KeyPath = ("evaluation", "metrics")
 # what an entry of `compare` may be made of
 KINDS = ("prompted", "model", "tuned", "merged")
 OWN_NAMES = ("base", *KINDS, BEST_UNTUNED)
@@ -151,9 +153,18 @@ def _gate_problems(recipe: Recipe, settings: Mapping[str, Any], host: Host) -> I
         place = (*GATES, metric)
         if metric not in kinds:
             help = did_you_mean(metric, kinds) or f"the metrics of this recipe are: {', '.join(kinds)}"
+            if _from_command_line(recipe, METRICS) and not _from_command_line(recipe, place):
+                left = any(other in kinds for other in gates)  # gates that can be judged stay
+                help += f"; leave the gate out with --set {'.'.join(map(str, place if left else GATES))}=null"
+                help += ", or set gates on what is scored"
             yield Problem(f"a gate on {metric!r}, which is not scored", key=place, help=help)
         else:
             yield from _rule_problems(metric, rules, place, columns, host.evaluators[kinds[metric]].unit)
+
+
+def _from_command_line(recipe: Recipe, path: KeyPath) -> bool:
+    """Whether what stands at `path`, or something in it, was set with --set."""
+    return any(place.file == COMMAND_LINE for at, (place, _) in recipe.positions.items() if at[: len(path)] == path)
 
 
 def _repeat_problems(recipe: Recipe, settings: Mapping[str, Any]) -> Iterator[Problem]:

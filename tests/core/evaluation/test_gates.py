@@ -168,6 +168,27 @@ def test_a_gate_that_cannot_be_judged_is_found_before_the_run(problems: Any, gat
     assert found[0].position.line == 6
 
 
+@pytest.mark.parametrize(
+    ("override", "away"),
+    [
+        ("evaluation.metrics=[{type: token_f1}]", "evaluation.gates"),
+        ("evaluation.metrics.0.type=token_f1", "evaluation.gates.accuracy"),
+    ],
+)
+def test_gates_on_metrics_that_the_command_line_replaced_are_left_out_by_it(
+    host: Host, tmp_path: Path, override: str, away: str
+) -> None:
+    start = START.replace("{type: accuracy}, {type: accuracy}", "{type: accuracy}")
+    text = start + "  gates: {accuracy: {at_least: 0.5}, latency: {at_most: 2}}\n"
+    (tmp_path / "recipe.yml").write_text(text, encoding="utf-8")
+    found = check_recipe(load_recipe(tmp_path / "recipe.yml", [override]), host)
+    assert found[0].message == "a gate on 'accuracy', which is not scored"
+    assert f"leave the gate out with --set {away}=null" in (found[0].help or "")
+    assert check_recipe(load_recipe(tmp_path / "recipe.yml", [override, f"{away}=null"]), host) == []
+    (own,) = check_recipe(load_recipe(tmp_path / "recipe.yml", ["evaluation.gates.token_f1.at_least=1"]), host)
+    assert "--set" not in (own.help or "")
+
+
 def test_gates_need_columns_and_held_out_data(problems: Any) -> None:
     (found,) = problems("  compare: [tuned]\n  gates: {accuracy: {min_gain: {over: best_untuned, by: 0.1}}}\n")
     assert found.message == "there is no untuned column to gain over"
