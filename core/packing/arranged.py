@@ -12,7 +12,8 @@ import torch
 
 from core.packing.segments import Block, Segments
 
-SHORT = 160  # keys up to which plain products are faster than the flash kernel
+SHORT = 200  # keys up to which plain products are faster than the flash kernel
+SHORT_BEHIND = 640  # the same behind a shared path longer than what follows: more weights than these are not kept
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _arrange(segments: Segments, heads: int, kv_heads: int, dtype: torch.dtype) 
         sources = torch.cat([block.above.expand(block.count, 1, -1), own], -1)
         queries.append(_rows(own, heads))
         keys.append(_rows(sources, kv_heads))
-        short = sources.shape[-1] <= SHORT
+        short = sources.shape[-1] <= (SHORT_BEHIND if len(block.above) > block.length else SHORT)
         cuts = slice(first_query, first_query + len(queries[-1])), slice(first_key, first_key + len(keys[-1]))
         mask = _added(block, dtype, heads // kv_heads, short, own.device)
         lines.append(Lines(block, *cuts, mask, short))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from core.packing.rows import Ints
 
 NAME = "tunesmith_segments"  # as transformers knows this attention
-CALL_PAIRS = 16384  # pairs whose computing costs as much as another call of the attention kernel
+CALL_PAIRS = 4096  # pairs whose computing costs as much as another call of the attention kernel
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ def packed_loss(model, rows, share):
 @pytest.fixture(params=["products", "flash kernel"])
 def way(request, monkeypatch):
     """Blocks with few keys are attended to by plain products, those with many by the flash kernel."""
-    monkeypatch.setattr(arranged, "SHORT", 10**6 if request.param == "products" else 0)
+    for name in ("SHORT", "SHORT_BEHIND"):
+        monkeypatch.setattr(arranged, name, 10**6 if request.param == "products" else 0)
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
