@@ -31,3 +31,10 @@ def test_a_columns_own_kind_of_price_takes_the_place_of_the_other() -> None:
     assert cost_facts(price, "tuned", **COUNTS)["cost_per_1000"] == pytest.approx(2.0)
     other = {"per_hour": 2.0, "columns": {"big": {"input_per_million": 10.0}}}
     assert cost_facts(other, "big", **COUNTS)["cost_per_1000"] == pytest.approx(1000 * 10 * 2000e-6 / 10)
+
+
+def test_a_column_that_no_price_is_stated_for_is_not_free_of_charge() -> None:
+    price = {"currency": "EUR", "columns": {"tuned": {"per_hour": 2.0}, "merged": {}}}
+    for column in ("base", "merged"):
+        assert cost_facts(price, column, **COUNTS) == {"tokens_in": 2000, "tokens_out": 500}
+    assert cost_facts(price, "tuned", **COUNTS)["cost_per_1000"] == pytest.approx(2.0)
