@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from core.console import say
 
 from .batches import BatchPlan
 from .distributed import sharding
+from .gpu_kernels import gpu_kernels
 
 MAX_DEFAULT_WARMUP = 100  # steps, and at most a tenth of all
 DEFAULT_SAVE_STEPS = 500
@@ -43,14 +43,9 @@ SAME = {
     "ddp_bucket_cap_mb": "ddp_bucket_cap_mb",
     "ddp_broadcast_buffers": "ddp_broadcast_buffers",
 }
-# recipe key -> kernel, by its name in Liger
-LIGER_KERNELS = {
-    "liger_rope": "rope",
-    "liger_rms_norm": "rms_norm",
-    "liger_layer_norm": "layer_norm",
-    "liger_glu_activation": "swiglu",
-    "liger_swiglu": "swiglu",
-}
+# the older releases of transformers have the second name alone
+_NAMES = ("activation_checkpointing", "gradient_checkpointing")
+CHECKPOINTING = next(name for name in _NAMES if name in TrainingArguments.__dataclass_fields__)
 
 
 def training_arguments(
@@ -91,7 +86,7 @@ def training_arguments(
         **_checkpointing(plan),
         **_cadence(plan, batches, validates=validates),
         **sharding(plan),
-        **_kernels(plan),
+        **gpu_kernels(plan),
         **{argument: recipe[key] for key, argument in SAME.items() if recipe[key] is not None},
         **_tracking(plan),
     }
@@ -155,7 +150,7 @@ def _precision(plan: Plan) -> dict[str, Any]:
     on_device = torch.accelerator.is_available()
     bf16, fp16 = recipe["bf16"], bool(recipe["fp16"])
     if bf16 == "auto":
-        bf16 = on_device and not fp16 and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        bf16 = on_device and not fp16 and _has_bf16()
     if fp16 and not on_device:
         say("warning: fp16: true has no effect here: it needs a GPU; computing in float32 (bf16: true runs on CPU too)")
         fp16 = False
@@ -167,6 +162,11 @@ def _precision(plan: Plan) -> dict[str, Any]:
         elif recipe["tf32"]:
             say("warning: tf32: true has no effect here: it needs an NVIDIA GPU of the Ampere generation or newer")
     return values
+
+
+def _has_bf16() -> bool:
+    """Whether there is a GPU that computes in bfloat16: older ones imitate it, slower than float32."""
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _checkpointing(plan: Plan) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _checkpointing(plan: Plan) -> dict[str, Any]:
             settings["offload"] = True
         else:
             say(f"gradient_checkpointing: {asked}: activations stay where they are, in host memory already")
-    return {"activation_checkpointing": True, "activation_checkpointing_kwargs": settings}
+    return {CHECKPOINTING: True, f"{CHECKPOINTING}_kwargs": settings}
 
 
 def _cadence(plan: Plan, batches: BatchPlan, *, validates: bool) -> dict[str, Any]:
@@ -242,30 +242,6 @@ def _every(
     if times == 0 or steps == 0:
         return "no", None
     return strategy or default, None
-
-
-def _kernels(plan: Plan) -> dict[str, Any]:
-    """Liger's kernels and compiling, where this machine has them; neither changes what is learnt."""
-    recipe = plan.recipe
-    values: dict[str, Any] = {}
-    on_gpu = torch.cuda.is_available()
-    chosen = {name: True for key, name in LIGER_KERNELS.items() if recipe[key]}
-    if chosen and on_gpu and find_spec("liger_kernel"):
-        # the loss stays ours: it computes logits for trained tokens alone
-        chosen |= {"cross_entropy": False, "fused_linear_cross_entropy": False}
-        values = {"use_liger_kernel": True, "liger_kernel_config": chosen}
-    elif chosen:
-        lacking = "the package liger-kernel" if on_gpu else "an NVIDIA GPU"
-        asked = ", ".join(key for key in LIGER_KERNELS if recipe[key])
-        say(f"warning: without {lacking}, nothing comes of {asked} here")
-    if recipe["torch_compile"] and on_gpu:
-        values["torch_compile"] = True
-        for key in ("torch_compile_backend", "torch_compile_mode"):
-            if recipe[key]:
-                values[key] = recipe[key]
-    elif recipe["torch_compile"]:
-        say("warning: torch_compile has no effect here: it needs an NVIDIA GPU")
-    return values
 
 
 def _tracking(plan: Plan) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from core import Problem
 from core.check.paths import resolve_input_path
 from core.packing import goes_by_lengths
 
+from .gpu_kernels import LIGER_KERNELS
 from .scoring_rules import scoring_problems
 from .settings import problems as setting_problems
 from .shards import asks_for_fsdp
@@ -17,9 +18,6 @@ from .shards import problems as sharding_problems
 
 if TYPE_CHECKING:
     from core import Recipe
-
-
-LIGER_KEYS = ("liger_rope", "liger_rms_norm", "liger_layer_norm", "liger_glu_activation", "liger_swiglu")
 
 
 def problems(recipe: Recipe) -> list[Problem]:
@@ -120,7 +118,7 @@ def _processes(recipe: Recipe) -> list[Problem]:
 
 def _kernels(recipe: Recipe) -> list[Problem]:
     """Kernels of Liger without the package."""
-    asked = [key for key in LIGER_KEYS if recipe[key]]
+    asked = [key for key in LIGER_KERNELS if recipe[key]]
     if not asked or find_spec("liger_kernel") is not None:
         return []
     message = f"{asked[0]!r} has no effect here: the package liger-kernel is not installed"

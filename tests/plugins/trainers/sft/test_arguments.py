@@ -135,6 +135,16 @@ def test_activations_leave_an_accelerator_alone(
     assert ("in host memory already" in capsys.readouterr().out) is not there
 
 
+def test_a_gpu_that_imitates_bfloat16_does_not_compute_in_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for has, expected in ((False, False), (True, True)):
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation=True, has=has: has or including_emulation
+        )
+        assert arguments._precision(make_test_plan(tmp_path, tmp_path))["bf16"] is expected
+
+
 @pytest.mark.skipif(not ON_CPU, reason="about runs without a GPU")
 def test_precision_on_cpu(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert make(bf16="auto").bf16 is False
