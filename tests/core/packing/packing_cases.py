@@ -106,6 +106,44 @@ def plain_loss(model: Any, rows: list[dict[str, list[int]]]) -> Any:
     return torch.nn.functional.cross_entropy(wide, labels[:, 1:].flatten(), ignore_index=-100)
 
 
+def mean_loss(model: Any, batches: list[dict[str, Any]], *, chunk: int | None = None) -> Any:
+    """The loss of collated bins: by the logits of their targets, or in chunks of that many."""
+    import torch
+
+    from core.packing import logit_transform, target_hidden, target_logits, trained_token_loss
+
+    scale, softcap = logit_transform(model.config)
+    total, count = 0.0, 0
+    for batch in batches:
+        if chunk:
+            hidden, head = target_hidden(model, batch), model.get_output_embeddings()
+            total += trained_token_loss(hidden, head, batch["target_ids"], scale=scale, softcap=softcap, chunk=chunk)
+        else:
+            logits = target_logits(model, batch)
+            wide = logits if logits.dtype == torch.float64 else logits.float()
+            total += torch.nn.functional.cross_entropy(wide, batch["target_ids"], reduction="sum")
+        count += len(batch["target_ids"])
+    return total / count
+
+
+def believing(kind: str, attention: str, dtype: Any) -> Any:
+    """A model that believes to have an attention which this machine may not have."""
+    model = make_model(kind, "eager", dtype)
+    model.config._attn_implementation = attention
+    return model
+
+
+def reference(model: Any, rows: list[dict[str, list[int]]]) -> tuple[Any, dict[str, Any]]:
+    """Loss and gradients of the plain padded computation with eager attention."""
+    own = model.config._attn_implementation
+    model.config._attn_implementation = "eager"
+    try:
+        loss = plain_loss(model, rows)
+        return loss, gradients(model, loss)
+    finally:
+        model.config._attn_implementation = own
+
+
 def gradients(model: Any, loss: Any) -> dict[str, Any]:
     """Gradients of `loss` by parameter name; clears them."""
     model.zero_grad()

@@ -24,7 +24,17 @@ from core.packing import (
 )
 from core.packing.block_masks import BLOCK, NAME, block_mask, block_masks, computed_pairs
 from tests.core.packing.double import StayDouble
-from tests.core.packing.packing_cases import WINDOW, gradients, largest_difference, make_model, plain_loss, ragged_rows
+from tests.core.packing.packing_cases import (
+    WINDOW,
+    believing,
+    gradients,
+    largest_difference,
+    make_model,
+    mean_loss,
+    plain_loss,
+    ragged_rows,
+    reference,
+)
 
 LIMITS = {torch.float32: 1e-5, torch.float64: 1e-9}
 KINDS = ["llama", "qwen2-windowed", "mistral", "gemma2", "gemma3", "gpt_neox", "granite"]
@@ -48,38 +58,24 @@ def uncompiled(monkeypatch):
     monkeypatch.setattr(integration, "compile_friendly_flex_attention", attend)
 
 
-def flex_model(kind, dtype):
-    model = make_model(kind, "eager", dtype)
-    model.config._attn_implementation = NAME
-    return model
-
-
 def packed_loss(model, rows, *, share, fold):
     bins = pack_step(rows, 96, share_prefixes=share, pair_cost=0.01)[0]
-    total, count = 0.0, 0
-    for group in [bins] if fold else [[b] for b in bins]:
-        batch = collate_bins(group, model.config)
+    batches = [collate_bins(group, model.config) for group in ([bins] if fold else [[b] for b in bins])]
+    for batch in batches:
         assert "attention_mask" not in batch
         assert batch["reach"].shape == batch["input_ids"].shape
         assert batch["reach"].shape[1] % BLOCK == 0
-        logits = target_logits(model, batch)
-        wide = logits if logits.dtype == torch.float64 else logits.float()
-        total += torch.nn.functional.cross_entropy(wide, batch["target_ids"], reduction="sum")
-        count += len(batch["target_ids"])
-    return total / count
+    return mean_loss(model, batches)
 
 
 @pytest.mark.parametrize("dtype", LIMITS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_and_gradients_equal_the_padded_computation(kind, dtype, uncompiled):
-    model, limit = flex_model(kind, dtype), LIMITS[dtype]
+    model, limit = believing(kind, NAME, dtype), LIMITS[dtype]
     assert supports_isolated_attention(model.config) == (True, "")
     rows = ragged_rows(1)
     with StayDouble():
-        model.config._attn_implementation = "eager"
-        expected = plain_loss(model, rows)
-        expected_gradients = gradients(model, expected)
-        model.config._attn_implementation = NAME
+        expected, expected_gradients = reference(model, rows)
         for share in (False, True):
             loss = packed_loss(model, rows, share=share, fold=share)
             assert abs(loss - expected) <= limit * abs(expected), share
@@ -87,7 +83,7 @@ def test_loss_and_gradients_equal_the_padded_computation(kind, dtype, uncompiled
 
 
 def test_gradient_checkpointing_changes_nothing(uncompiled):
-    model, rows = flex_model("gemma3", torch.float32), ragged_rows(5)
+    model, rows = believing("gemma3", NAME, torch.float32), ragged_rows(5)
     expected = gradients(model, packed_loss(model, rows, share=True, fold=True))
     model.gradient_checkpointing_enable({"use_reentrant": False})
     assert largest_difference(gradients(model, packed_loss(model, rows, share=True, fold=True)), expected) <= 1e-6
@@ -104,13 +100,12 @@ def test_torchs_own_computation_agrees(kind, monkeypatch):
     monkeypatch.setattr(integration, "compile_friendly_flex_attention", attend)
     monkeypatch.setattr(torchs_own, "_validate_device", lambda query, key, value: None)
     monkeypatch.setattr(torchs_own, "_WARNINGS_SHOWN", {"flex_attention_performance"}, raising=False)
-    model, rows = flex_model(kind, torch.float32), ragged_rows(2)
+    model, rows = believing(kind, NAME, torch.float32), ragged_rows(2)
     loss = packed_loss(model, rows, share=True, fold=True)
     found = gradients(model, loss)
-    model.config._attn_implementation = "eager"
-    expected = plain_loss(model, rows)
+    expected, expected_gradients = reference(model, rows)
     assert abs(loss - expected) <= 1e-5 * abs(expected)
-    assert largest_difference(found, gradients(model, expected)) <= 1e-5
+    assert largest_difference(found, expected_gradients) <= 1e-5
 
 
 def test_the_probe_sees_a_mask_that_is_not_heeded(uncompiled, monkeypatch):
@@ -120,7 +115,7 @@ def test_the_probe_sees_a_mask_that_is_not_heeded(uncompiled, monkeypatch):
         "create_block_mask",
         lambda _compile=False, **arguments: torchs_own.create_block_mask(**arguments),
     )
-    model = flex_model("llama", torch.float32)
+    model = believing("llama", NAME, torch.float32)
     assert probe_isolated_attention(model) == (True, "")
     monkeypatch.setattr("core.packing.inputs.block_masks", lambda config, reach, positions: None)
     passed, reason = probe_isolated_attention(model)

@@ -8,16 +8,20 @@ import torch
 from core.packing import (
     collate_bins,
     lay_out_rows,
-    logit_transform,
     pack_dataset,
     pack_step,
     supports_isolated_attention,
-    target_hidden,
     target_logits,
-    trained_token_loss,
 )
 from tests.core.packing.double import StayDouble
-from tests.core.packing.packing_cases import gradients, largest_difference, make_model, plain_loss, ragged_rows
+from tests.core.packing.packing_cases import (
+    gradients,
+    largest_difference,
+    make_model,
+    mean_loss,
+    plain_loss,
+    ragged_rows,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -40,20 +44,9 @@ CASES = [
 def packed_loss(model, rows, *, share=True, chunked=False, sequence_len=96, fold=True):
     """The mean loss over bins laid out for one step; `fold`: all bins in one batch, else one batch a bin."""
     bins = pack_step(rows, sequence_len, share_prefixes=share, pair_cost=0.01)[0]
-    total, count = 0.0, 0
-    for group in [bins] if fold else [[b] for b in bins]:
-        batch = collate_bins(group, model.config, dtype=model.dtype, pad_to_multiple_of=8)
-        if chunked:
-            hidden = target_hidden(model, batch)
-            scale, softcap = logit_transform(model.config)
-            head = model.get_output_embeddings()
-            total += trained_token_loss(hidden, head, batch["target_ids"], scale=scale, softcap=softcap, chunk=5)
-        else:
-            logits = target_logits(model, batch)
-            wide = logits if logits.dtype == torch.float64 else logits.float()
-            total += torch.nn.functional.cross_entropy(wide, batch["target_ids"], reduction="sum")
-        count += len(batch["target_ids"])
-    return total / count
+    groups = [bins] if fold else [[b] for b in bins]
+    batches = [collate_bins(group, model.config, dtype=model.dtype, pad_to_multiple_of=8) for group in groups]
+    return mean_loss(model, batches, chunk=5 if chunked else None)
 
 
 @pytest.mark.parametrize(("kind", "attention", "dtype"), CASES)
@@ -86,15 +79,11 @@ def test_bins_of_a_data_set_add_up_to_the_padded_gradient():
     packing = pack_dataset(rows, 80)
     assert len(packing.bins) > 2
     assert packing.computed_share < 0.9
-    total, count = torch.zeros((), dtype=torch.float64), 0
-    for members in packing.bins:
-        batch = collate_bins([lay_out_rows([rows[i] for i in members])], model.config)
-        logits = target_logits(model, batch)
-        total = total + torch.nn.functional.cross_entropy(logits, batch["target_ids"], reduction="sum")
-        count += len(batch["target_ids"])
+    batches = [collate_bins([lay_out_rows([rows[i] for i in members])], model.config) for members in packing.bins]
+    loss = mean_loss(model, batches)
     expected = plain_loss(model, rows)
-    assert abs(total / count - expected) <= 1e-9 * expected
-    assert largest_difference(gradients(model, total / count), gradients(model, expected)) <= 1e-9
+    assert abs(loss - expected) <= 1e-9 * expected
+    assert largest_difference(gradients(model, loss), gradients(model, expected)) <= 1e-9
 
 
 def test_windows_matter_in_these_rows():
@@ -125,17 +114,43 @@ def test_lora_through_peft_trains_alike():
         assert largest_difference(gradients(model, loss), expected_gradients) <= 1e-9
 
 
-def test_twenty_steps_end_at_the_same_weights():
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3", "gpt_neox"])
+def test_twenty_steps_in_float32_end_at_the_same_weights(kind):
+    """Packed, shared and with the head in chunks; rows longer than the windows of gemma3."""
     ends = []
-    for compute in (plain_loss, packed_loss):
-        model = make_model("qwen2", "sdpa", torch.float32)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    for packed in (False, True):
+        model = make_model(kind, "sdpa", torch.float32)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
         for step in range(20):
-            compute(model, ragged_rows(step, count=4)).backward()
+            rows = ragged_rows(step, count=4)
+            (packed_loss(model, rows, chunked=True) if packed else plain_loss(model, rows)).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
         ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    begun = torch.cat([p.detach().flatten() for p in make_model(kind, "sdpa", torch.float32).parameters()])
+    assert (ends[0] - begun).norm() > 1e-2 * begun.norm()
     assert (ends[0] - ends[1]).norm() <= 1e-4 * ends[0].norm()
+
+
+@pytest.mark.parametrize("micro_batches", [1, 32])
+def test_gradients_accumulated_in_bfloat16_are_no_further_from_float32_than_plain_ones(micro_batches):
+    """Divided once, by the targets of the whole step, before they are summed."""
+    truth, low = (make_model("llama", "sdpa", dtype) for dtype in (torch.float32, torch.bfloat16))
+    for parameter, rounded in zip(truth.parameters(), low.parameters(), strict=True):
+        parameter.data.copy_(rounded.data)
+    steps = [ragged_rows(seed) for seed in range(micro_batches)]
+    counts = [sum(label != -100 for row in rows for label in row["labels"][1:]) for rows in steps]
+
+    def accumulated(model, compute):
+        model.zero_grad()
+        for rows, count in zip(steps, counts, strict=True):
+            (compute(model, rows) * (count / sum(counts))).backward()
+        return torch.cat([p.grad.float().flatten() for p in model.parameters()])
+
+    exact = accumulated(truth, plain_loss)
+    plain, packed = (float((accumulated(low, way) - exact).norm()) for way in (plain_loss, packed_loss))
+    assert packed <= 1.05 * plain
 
 
 def test_bfloat16_is_no_further_from_float32_than_the_padded_computation():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,107 +16,48 @@ from core.packing import (
     pack_step,
     probe_isolated_attention,
     supports_isolated_attention,
-    target_hidden,
     target_logits,
-    trained_token_loss,
 )
 from core.packing.lengths import chained, cumulative_lengths, goes_by_lengths
 from core.packing.rows import blank_bin
 from tests.core.packing.double import StayDouble
-from tests.core.packing.packing_cases import gradients, largest_difference, make_model, plain_loss, ragged_rows
+from tests.core.packing.flash_kernels import Kernels, in_place_of_flash
+from tests.core.packing.packing_cases import (
+    believing,
+    gradients,
+    largest_difference,
+    make_model,
+    mean_loss,
+    plain_loss,
+    ragged_rows,
+    reference,
+)
 
 LIMITS = {torch.float32: 1e-5, torch.float64: 1e-9}
 NAME = "flash_attention_2"
 KINDS = ["llama", "qwen2-windowed", "mistral", "gemma2", "gemma3", "gpt_neox", "granite"]
 
 
-class Kernels:
-    """In place of flash attention's functions: the same in plain PyTorch, in any dtype. calls: lengths by call."""
-
-    def __init__(self):
-        self.calls = []
-
-    def varlen(self, q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, **kwargs):
-        """q [places, heads, d], k and v [places, kv heads, d], rows one behind the other."""
-        assert torch.equal(cu_seqlens_q, cu_seqlens_k)
-        assert cu_seqlens_q.dtype == torch.int32
-        assert type(max_seqlen_q) is int
-        bounds = cu_seqlens_q.tolist()
-        assert bounds[0] == 0
-        assert bounds[-1] == len(q)
-        assert max_seqlen_q == max_seqlen_k == max(end - start for start, end in pairwise(bounds))
-        self.calls.append(bounds)
-        pieces = [slice(start, end) for start, end in pairwise(bounds)]
-        return torch.cat([self.plain(*(states[None, cut] for states in (q, k, v)), **kwargs)[0] for cut in pieces])
-
-    def plain(self, q, k, v, causal=True, softmax_scale=None, window_size=(-1, -1), softcap=0.0, **kwargs):
-        """q [lines, length, heads, d] to the same."""
-        assert causal
-        q, k, v = (states.transpose(1, 2) for states in (q, k, v))
-        k, v = (states.repeat_interleave(q.shape[1] // states.shape[1], 1) for states in (k, v))
-        scores = q @ k.transpose(2, 3) * softmax_scale
-        if softcap:
-            scores = softcap * torch.tanh(scores / softcap)
-        places = torch.arange(q.shape[2])
-        seen = places[:, None] >= places
-        if window_size[0] >= 0:
-            seen &= places[:, None] - places <= window_size[0]
-        return (scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v).transpose(1, 2)
-
-
 @pytest.fixture
 def kernels(monkeypatch):
-    """Everything of transformers' path to flash attention but the kernel itself."""
-    made = Kernels()
-    supported = dict.fromkeys(
-        ("dropout_p", "deterministic", "s_aux", "learnable_sink", "block_table", "page_table"), False
-    )
-    supported |= dict.fromkeys(("window_size", "softcap", "max_seqlen_q", "max_seqlen_k"), True)
-    supported |= {"cache_seqlens": False}
-
-    def process(**kwargs):
-        return flash._process_flash_attention_kwargs(supports_mapping=supported, **kwargs)
-
-    def imported(*args, **kwargs):
-        return (made.plain, made.varlen, None, flash._pad_input, flash._unpad_input), (process, None)
-
-    monkeypatch.setattr(flash, "lazy_import_flash_attention", imported)
-    return made
-
-
-def flash_model(kind, dtype):
-    model = make_model(kind, "eager", dtype)
-    model.config._attn_implementation = NAME
-    return model
+    return in_place_of_flash(monkeypatch)
 
 
 def packed_loss(model, rows, *, chunked=False, fold=True):
     bins = pack_step(rows, 96, share_prefixes=False)[0]
-    total, count = 0.0, 0
-    for group in [bins] if fold else [[b] for b in bins]:
-        batch = collate_bins(group, model.config, pad_to_multiple_of=8)
-        if chunked:
-            head = model.get_output_embeddings()
-            total += trained_token_loss(target_hidden(model, batch), head, batch["target_ids"], chunk=5)
-        else:
-            logits = target_logits(model, batch)
-            wide = logits if logits.dtype == torch.float64 else logits.float()
-            total += torch.nn.functional.cross_entropy(wide, batch["target_ids"], reduction="sum")
-        count += len(batch["target_ids"])
-    return total / count
+    groups = [bins] if fold else [[b] for b in bins]
+    batches = [collate_bins(group, model.config, pad_to_multiple_of=8) for group in groups]
+    return mean_loss(model, batches, chunk=5 if chunked else None)
 
 
 @pytest.mark.parametrize("dtype", LIMITS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_and_gradients_equal_the_padded_computation(kind, dtype, kernels):
-    model, limit = flash_model(kind, dtype), LIMITS[dtype]
+    model, limit = believing(kind, NAME, dtype), LIMITS[dtype]
     assert supports_isolated_attention(model.config, share=False) == (True, "")
     rows = ragged_rows(1)
     with StayDouble():
-        model.config._attn_implementation = "eager"
-        expected = plain_loss(model, rows)
-        expected_gradients = gradients(model, expected)
-        model.config._attn_implementation = NAME
+        expected, expected_gradients = reference(model, rows)
         for fold in (True, False):
             kernels.calls.clear()
             loss = packed_loss(model, rows, fold=fold)
@@ -128,14 +67,14 @@ def test_loss_and_gradients_equal_the_padded_computation(kind, dtype, kernels):
 
 
 def test_checkpointing_and_the_chunked_head_change_nothing(kernels):
-    model, rows = flash_model("llama", torch.float32), ragged_rows(5)
+    model, rows = believing("llama", NAME, torch.float32), ragged_rows(5)
     expected = gradients(model, packed_loss(model, rows))
     model.gradient_checkpointing_enable({"use_reentrant": False})
     assert largest_difference(gradients(model, packed_loss(model, rows, chunked=True)), expected) <= 1e-5
 
 
 def test_the_probe_sees_lengths_that_are_not_heeded(kernels, monkeypatch):
-    model = flash_model("llama", torch.float32)
+    model = believing("llama", NAME, torch.float32)
     assert probe_isolated_attention(model, share=False) == (True, "")
     monkeypatch.setattr(kernels, "varlen", lambda q, k, v, **kwargs: torch.zeros_like(q))
     monkeypatch.setattr("transformers.integrations.flash_attention._flash_attention_forward", _one_row)
@@ -147,7 +86,7 @@ def _one_row(query, key, value, attention_mask, query_length, is_causal, softmax
 
 
 def test_a_plain_batch_goes_without_lengths(kernels):
-    model = flash_model("llama", torch.float32)
+    model = believing("llama", NAME, torch.float32)
     rows = [{"input_ids": [3, 4, 5, 6], "labels": [-100, 4, 5, 6]}, {"input_ids": [7, 8], "labels": [-100, 8]}]
     batch = collate_bins([lay_out_rows([row]) for row in rows], model.config)
     assert "cu_seq_lens" not in batch
