@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from core import Conversation, DatasetFormat, Example, RowError, Segment, UserError, hookimpl, load_fragment
+from core import (
+    Conversation,
+    DatasetFormat,
+    Example,
+    Problem,
+    RowError,
+    Segment,
+    UserError,
+    hookimpl,
+    load_fragment,
+)
 from core.data.chat_templates import resolve_chat_template, unread_variables
 from plugins.formats.chat_template.messages import (
     Spoken,
@@ -27,6 +37,8 @@ from plugins.formats.chat_template.turns import Turn, find_turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from core import Recipe
 
 SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 TOOLS_NOTE = "the chat template shows no tools: those of the rows are left out"
@@ -183,4 +195,25 @@ def dataset_formats() -> list[DatasetFormat]:
         )
         # the second is another name of the first in recipes for axolotl
         for name in ("chat_template", "chat_template.default")
+    ]
+
+
+@hookimpl
+def check_recipe(recipe: Recipe) -> list[Problem]:
+    """Tells a `roles_to_train` that is written as null, of which one may expect something else than of none at all."""
+    names = [one.name for one in dataset_formats()]
+    entries = recipe.values.get("datasets") or []
+    places = [
+        ("datasets", index, "roles_to_train") for index, entry in enumerate(entries) if entry.get("type") in names
+    ]
+    return [
+        Problem(
+            "'roles_to_train' is null, which is the same as unset: all messages of the assistant are trained",
+            key=place,
+            severity="warning",
+            help="remove it, or write [assistant]; axolotl's manual says that null trains the last message alone, "
+            "but its code drops the null and does as here",
+        )
+        for place in places
+        if place in recipe.positions and "roles_to_train" not in entries[place[1]]
     ]

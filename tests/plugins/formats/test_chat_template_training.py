@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core import Example, RowError, UserError
+from core.check import check_recipe
 from core.data import tokenize_example
+from core.host import load_host
+from core.recipe import load_recipe
 from plugins.formats.chat_template import render
 from tests.plugins.formats.model_templates import LLAMA_AND_END, QWEN
 
@@ -212,3 +216,17 @@ def test_ends_of_two_kinds(
 def test_one_token_cannot_follow_two_rules(tokenizer: Any) -> None:
     with pytest.raises(UserError, match=r"train_on_eos is 'turn', train_on_eot is 'none', and '<\|im_end\|>' is both"):
         rendered(tokenizer, CHAT, eot_tokens=["<|im_end|>"], train_on_eot="none")
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [("roles_to_train:", True), ("roles_to_train: null", True), ("roles_to_train: [assistant]", False), ("", False)],
+)
+def test_roles_that_are_null_are_as_unset_and_it_is_said(tmp_path: Path, written: str, told: bool) -> None:
+    path = tmp_path / "recipe.yml"
+    path.write_text(f"base_model: org/m\ndatasets:\n  - path: org/x\n    type: chat_template\n    {written}\n")
+    problems = check_recipe(load_recipe(path), load_host())
+    assert [(problem.severity, problem.position and problem.position.line) for problem in problems] == (
+        [("warning", 5)] if told else []
+    )
+    assert all("all messages of the assistant are trained" in problem.message for problem in problems)
