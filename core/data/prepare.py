@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.audit import Audit, AuditReport, CheckedExample, DataFacts, audit_lines, refuse_errors
 from core.console import say
-from core.data.cache import CacheEntry, key_inputs, key_of, prepared_folder, take_entry
+from core.data.cache import CacheEntry, key_inputs, key_of, prepared_folder, read_entry, take_entry
 from core.data.chat_templates import adopt_chat_template
 from core.data.collect import Limits, collect, collect_items, read_items
 from core.data.collected import Collected
@@ -81,14 +81,12 @@ def prepare(plan: Plan, tokenizer: Tokenizer) -> Data:
         return entry
 
     entry = on_main_first(work)
-    parted, stats = divided[0] if divided else _divided(entry, plan)
+    train, val, stats = _opened(entry, plan, tokenizer, divided[0] if divided else None)
     items: list[Item] = []
     most = plan.evaluation.limit
     for dataset in plan.evaluation.datasets:
         left = None if most is None else most - len(items)
         items += read_items(dataset, tokenizer, limits_of(plan), first_index=len(items), most=left)
-    train, val = load_part(entry, parted.train), load_part(entry, parted.val)
-    assert train is not None
     return Data(
         train,
         val,
@@ -171,11 +169,18 @@ def _entry(plan: Plan, tokenizer: Tokenizer) -> tuple[CacheEntry, tuple[Parted, 
     root = prepared_folder(plan.recipe["dataset_prepared_path"])
     key = key_of(inputs) if inputs is not None else f"once-{uuid.uuid4().hex}"
     audited: list[str] = []
-    entry, found = take_entry(root, key, partial(_build, plan, tokenizer, inputs, audited))
+    while True:
+        audited.clear()
+        entry, found = take_entry(root, key, partial(_build, plan, tokenizer, inputs, audited))
+        try:
+            parted, stats = _divided(entry, plan)
+            break
+        except FileNotFoundError:
+            if not _cleared(entry):
+                raise
     if inputs is None:
         # nobody can tell whether the same data would be met again
         atexit.register(shutil.rmtree, entry.folder, ignore_errors=True)
-    parted, stats = _divided(entry, plan)
     for line in [*lines_about(stats, plan.recipe), *hide(entry.meta["audit_lines"] if found else audited, plan.recipe)]:
         say(line)
     if found:
@@ -207,6 +212,32 @@ def _build(
             "validation": write_rows(folder, gathered.validation),
         }
     return {"recipe": str(recipe.path), "inputs": inputs, "stats": stats, "rows": rows, "audit_lines": again}
+
+
+def _opened(
+    entry: CacheEntry, plan: Plan, tokenizer: Tokenizer, divided: tuple[Parted, dict[str, Any]] | None
+) -> tuple[Dataset, Dataset | None, dict[str, Any]]:
+    """The rows to train on and to validate with, and the counts; made anew where the cache is cleared just now. Once
+    they are open, clearing does them no harm."""
+    while True:
+        try:
+            parted, stats = divided or _divided(entry, plan)
+            train, val = load_part(entry, parted.train), load_part(entry, parted.val)
+        except FileNotFoundError:
+            if not _cleared(entry):
+                raise
+            entry, divided = _entry(plan, tokenizer)
+            continue
+        assert train is not None
+        return train, val, stats
+
+
+def _cleared(entry: CacheEntry) -> bool:
+    """Whether an entry that was there has gone since, as a whole."""
+    if read_entry(entry.folder) is not None:
+        return False
+    say("the prepared data was cleared meanwhile: it is made anew")
+    return True
 
 
 def _divided(entry: CacheEntry, plan: Plan) -> tuple[Parted, dict[str, Any]]:

@@ -60,9 +60,8 @@ def take_entry(root: Path, key: str, build: Callable[[Path], Mapping[str, Any]])
     """
     from filelock import FileLock, Timeout
 
-    found = read_entry(root / key)
+    found = _used(read_entry(root / key))
     if found is not None:
-        os.utime(found.folder / META)
         return found, True
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -79,6 +78,16 @@ def take_entry(root: Path, key: str, build: Callable[[Path], Mapping[str, Any]])
         return (found, True) if found is not None else (_made(root, key, build), False)
     finally:
         lock.release()
+
+
+def _used(found: CacheEntry | None) -> CacheEntry | None:
+    """The entry, marked as just read; None where it was cleared meanwhile."""
+    try:
+        if found is not None:
+            os.utime(found.folder / META)
+    except FileNotFoundError:
+        return None
+    return found
 
 
 def cache_entries(root: Path) -> list[CacheEntry]:

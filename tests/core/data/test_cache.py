@@ -18,7 +18,7 @@ import pytest
 
 from core.audit import CheckPlan, DataCheck
 from core.data import prepare
-from core.data.cache import cache_entries, key, key_inputs, key_of, read_entry
+from core.data.cache import cache_entries, key, key_inputs, key_of, read_entry, remove_folder
 from core.errors import DataError
 from core.types import DatasetFormat, Plan
 from tests.core.data.making import alpaca_rows, dataset, plan_of, write_lines
@@ -288,6 +288,50 @@ def test_refused_data_is_not_kept(plan: Plan, tokenizer: Any, in_tmp_path: Path)
         with pytest.raises(DataError, match=r"train\.jsonl:1"):
             prepare(plan, tokenizer)
     assert [file.name for file in (in_tmp_path / "prepared").iterdir() if not file.name.endswith(".lock")] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("core.data.cache.entries", "read_entry"), ("core.data.prepare", "read_rows"), ("core.data.prepare", "load_part")],
+    ids=["found", "taken", "divided"],
+)
+def test_an_entry_that_is_cleared_before_it_is_open_is_made_anew(
+    plan: Plan,
+    tokenizer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    module: str,
+    name: str,
+) -> None:
+    rows = prepare(plan, tokenizer).train.to_dict()
+    there = importlib.import_module(module)
+    real, cleared = getattr(there, name), []
+
+    def clear(given: Any, *more: Any) -> Any:
+        folder = given if name == "read_entry" else given.folder
+        found = real(given, *more) if name == "read_entry" else None
+        if not cleared:
+            cleared.append(remove_folder(folder))
+        return found or real(given, *more)
+
+    monkeypatch.setattr(there, name, clear)
+    capsys.readouterr()
+    assert prepare(plan, tokenizer).train.to_dict() == rows
+    assert cleared[0]
+    said = capsys.readouterr().out
+    assert ("it is made anew" in said) is (name != "read_entry")
+    assert "prepared before" not in said.splitlines()[-1]
+
+
+def test_a_file_that_is_missing_for_another_reason_stays_an_error(
+    plan: Plan, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise FileNotFoundError("nothing to do with the cache")
+
+    monkeypatch.setattr(importlib.import_module("core.data.prepare"), "load_part", fail)
+    with pytest.raises(FileNotFoundError, match="nothing to do"):
+        prepare(plan, tokenizer)
 
 
 @pytest.mark.parametrize("harm", ["truncated", "missing", "meta"])
