@@ -6,6 +6,9 @@ from core.errors import Problem, RecipeError
 from core.models.placement import on_cuda
 from core.types import Plan
 
+PACKAGES = {"flash_attention_2": "flash-attn", "flash_attention_3": "flash-attn-3", "flash_attention_4": "flash-attn-4"}
+NOWHERE = ("xformers", "sage")  # axolotl's names, of its own patches
+
 
 def attention(plan: Plan) -> str | None:
     """The attention to ask transformers for; None lets it choose (sdpa where the model has it).
@@ -25,17 +28,25 @@ def attention(plan: Plan) -> str | None:
     asked: str | None = plan.recipe["attn_implementation"]
     if asked is None:
         return None
-    kernels = is_kernels_available() and on_cuda()
-    available = {
+    gpu, kernels = on_cuda(), is_kernels_available()
+    installed = {
         "flash_attention_2": is_flash_attn_2_available() or kernels,
         "flash_attention_3": is_flash_attn_3_available() or kernels,
         "flash_attention_4": is_flash_attn_4_available() or kernels,
-        "flex_attention": on_cuda(),
-        "xformers": False,
-        "sage": False,
     }
-    if not available.get(asked, kernels if "/" in asked else True):
-        say(f"warning: attn_implementation {asked!r} is not available here; taking torch's own (sdpa)")
+    reason = ""
+    if asked in NOWHERE:
+        reason = "transformers has none of that name"
+    elif not gpu and (asked in ("flex_attention", *PACKAGES) or "/" in asked):
+        reason = "it needs a GPU, and there is none"
+    elif not installed.get(asked, kernels if "/" in asked else True):
+        missing = f"neither {PACKAGES[asked]} nor kernels is" if asked in PACKAGES else "the package kernels is not"
+        reason = f"{missing} installed (pip install kernels)"
+    if reason:
+        say(
+            f"warning: attn_implementation {asked!r} is not available here: {reason}; taking torch's own (sdpa), as "
+            "attn_implementation: sdpa does without this warning"
+        )
         return None
     known = ("eager", *ALL_ATTENTION_FUNCTIONS.valid_keys())
     if "/" not in asked and asked not in known:

@@ -30,7 +30,8 @@ from __future__ import annotations
 from core.packing.attention import drops_attention, mask_windows, probe_isolated_attention, supports_isolated_attention
 from core.packing.batch import attention_mask, collate_bins, move_batch
 from core.packing.bins import epoch_order, first_fit_decreasing
-from core.packing.block_masks import NAME as BLOCKS
+from core.packing.block_masks import BLOCK as FLEX_BLOCK
+from core.packing.block_masks import NAME as FLEX
 from core.packing.block_masks import computed_pairs
 from core.packing.head import (
     kept_positions,
@@ -48,7 +49,8 @@ from core.packing.rows import Bin, blank_bin
 from core.packing.segments import register as register_segments
 
 __all__ = [
-    "BLOCKS",
+    "FLEX",
+    "FLEX_BLOCK",
     "PASS_TOKENS",
     "SHARED",
     "Bin",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from core.packing.attention import mask_windows
@@ -36,7 +37,7 @@ def block_mask(reach: torch.Tensor, positions: torch.Tensor, window: int | None 
     return create_block_mask(sees, lines, None, length, length, device=str(reach.device), BLOCK_SIZE=block_size)
 
 
-def computed_pairs(reach: Ints, block_size: int = BLOCK) -> int:
+def computed_pairs(reach: Ints | Sequence[int], block_size: int = BLOCK) -> int:
     """Pairs of places that the kernel computes for `reach` [length] as in `Bin`, padded to whole blocks by places that
     see themselves alone: those of every block in which anyone sees anyone. Sliding windows, which spare some, are left
     out of account."""

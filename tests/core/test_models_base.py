@@ -12,6 +12,7 @@ import torch
 from core import RecipeError, UserError
 from core.models import load_base, load_untouched_base, resized_embeddings
 from core.models import loading as loading_module
+from core.models.attention import attention
 from core.models.quantization import quantization_config
 from tests.core.model_plans import make_model_plan
 
@@ -76,18 +77,43 @@ def test_spare_rows_are_used_and_never_cut_off(copied: Path, tmp_path: Path) -> 
     assert not resized_embeddings(model)
 
 
-def test_an_attention_that_is_not_there_gives_way_with_a_warning(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "gpu", "reason"),
+    [
+        ("xformers", True, "transformers has none of that name"),
+        ("flex_attention", False, "it needs a GPU, and there is none"),
+        ("flash_attention_2", False, "it needs a GPU, and there is none"),
+        ("flash_attention_2", True, "neither flash-attn nor kernels is installed (pip install kernels)"),
+        ("flash_attention_4", True, "neither flash-attn-4 nor kernels is installed (pip install kernels)"),
+        ("kernels-community/flash-attn3", False, "it needs a GPU, and there is none"),
+        ("kernels-community/flash-attn3", True, "the package kernels is not installed (pip install kernels)"),
+    ],
+)
+def test_an_attention_that_is_not_there_gives_way_and_says_why(
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    gpu: bool,
+    reason: str,
 ) -> None:
-    monkeypatch.setattr("transformers.utils.import_utils.is_flash_attn_4_available", lambda: False)
-    monkeypatch.setattr("transformers.utils.import_utils.is_kernels_available", lambda: False)
-    for name in ("xformers", "flash_attention_4"):
-        plan = make_model_plan(tmp_path, tiny_model, attn_implementation=name)
-        assert load_base(plan).config._attn_implementation == "sdpa"
-        assert f"warning: attn_implementation {name!r} is not available here" in capsys.readouterr().out
-    assert load_base(
-        make_model_plan(tmp_path, tiny_model, attn_implementation="eager")
-    ).config._attn_implementation == ("eager")
+    monkeypatch.setattr("core.models.attention.on_cuda", lambda: gpu)
+    for package in ("flash_attn_2", "flash_attn_4", "kernels"):
+        monkeypatch.setattr(f"transformers.utils.import_utils.is_{package}_available", lambda: False)
+    assert attention(make_model_plan(tmp_path, tiny_model, attn_implementation=name)) is None
+    said = capsys.readouterr().out
+    assert f"warning: attn_implementation {name!r} is not available here: {reason}; taking torch's own (sdpa)" in said
+
+
+def test_an_attention_that_is_there_is_taken(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = make_model_plan(tmp_path, tiny_model, attn_implementation="xformers")
+    assert load_base(asked).config._attn_implementation == "sdpa"
+    assert "is not available here" in capsys.readouterr().out
+    asked = make_model_plan(tmp_path, tiny_model, attn_implementation="eager")
+    assert load_base(asked).config._attn_implementation == "eager"
 
 
 def test_an_unknown_attention_is_an_error(tiny_model: Path, tmp_path: Path) -> None:

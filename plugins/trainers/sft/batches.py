@@ -138,6 +138,21 @@ def _dealt(units: Sequence[int], ranks: int) -> list[Sequence[int]]:
     return list(hands)
 
 
+def balance(plan: BatchPlan, load: Callable[[tuple[int, ...]], float], most: int | None = None) -> float | None:
+    """The load of the most loaded rank in an optimizer step over the mean of all ranks: 1 is even.
+
+    load: what a micro batch of these units costs. The mean over the full steps of the first epoch, at most `most` of
+    them; None where the units do not fill one.
+    """
+    order, ratios = plan.order(0), []
+    steps = len(plan.rows) // plan.units_per_step
+    for number in range(steps if most is None else min(most, steps)):
+        ranks = zip(*plan.step(order, number), strict=True)
+        loads = [sum(load(batch.units) for batch in batches) for batches in ranks]
+        ratios.append(max(loads) * len(loads) / sum(loads))
+    return sum(ratios) / len(ratios) if ratios else None
+
+
 class RankSampler:
     """What a DataLoader takes as `batch_sampler`: this rank's micro batches of the epoch last set."""
 

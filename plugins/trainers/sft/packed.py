@@ -12,9 +12,12 @@ from core.console import say
 from core.data.rows import array_rows
 from core.models.parameters import SHAPE_OF
 from core.packing import (
+    FLEX,
+    FLEX_BLOCK,
     SHARED,
     Packing,
     collate_bins,
+    computed_pairs,
     goes_by_lengths,
     lay_out_rows,
     pack_dataset,
@@ -25,14 +28,16 @@ from core.packing import (
     unwrapped,
 )
 
-from .batches import BatchPlan, UnitRows
+from .batches import BatchPlan, MicroBatch, UnitRows, balance
 
 PROBED_BATCHES = 16
+REPORTED_STEPS = 1000  # of an epoch, looked at for padding and balance
 SLACK = 0.03  # of the cost, for bins that hold less memory
 WORTH = 0.95  # of the plain cost: above this, sharing prefixes is left off unless the recipe insists
 
 Rows = Sequence[Mapping[str, Any]]
 Collate = Callable[[Sequence[Rows]], dict[str, Any]]
+Positions = Callable[[Sequence[int]], int]
 
 
 @dataclass(frozen=True)
@@ -82,18 +87,72 @@ def with_masks(model: Any) -> str:
 
 
 def pack(dataset: Any, plan: Plan, layout: Layout, name: str) -> Packing:
-    """All rows of `dataset` in bins of `sequence_len`; prints how full they are, and what is saved."""
+    """All rows of `dataset` in bins of `sequence_len`. Raises `UserError` for rows that do not fit."""
+    recipe = plan.recipe
     try:
-        packing = pack_dataset(array_rows(dataset), plan.recipe["sequence_len"] or 2048, share_prefixes=layout.share)
+        return pack_dataset(
+            array_rows(dataset),
+            recipe["sequence_len"] or 2048,
+            share_prefixes=layout.share,
+            padded=bool(recipe["pad_to_sequence_len"]),
+        )
     except ValueError as error:
         raise UserError(
             f"the {name} rows cannot be packed: {error}", help="raise sequence_len, or drop the longer rows"
         ) from error
+
+
+def say_packing(packing: Packing, batches: BatchPlan, positions: Positions, name: str) -> None:
+    """Print how full the bins are, what is saved, how much of what is computed is tokens, and how even ranks are."""
+    order, tokens, places = batches.order(0), 0, 0
+    for number in range(min(REPORTED_STEPS, batches.steps_per_epoch)):
+        for batch in (batch for ranks in batches.step(order, number) for batch in ranks if batch.counted):
+            tokens += sum(packing.sizes[unit] for unit in batch.units)
+            places += positions([packing.sizes[unit] for unit in batch.units])
     say(
         f"{name} rows packed into {len(packing.bins):,} bins of {packing.capacity:,} tokens, "
-        f"{100 * packing.efficiency:.1f} % full; computes {100 * packing.computed_share:.0f} % of the tokens"
+        f"{100 * packing.efficiency:.1f} % full; computes {100 * packing.computed_share:.0f} % of the tokens, "
+        + ("with no padding" if places == tokens else f"and {100 * (1 - tokens / places):.1f} % of padding with them")
     )
-    return packing
+    if name == "training":
+        say_balance(batches, lambda units: positions([packing.sizes[unit] for unit in units]), REPORTED_STEPS)
+
+
+def say_balance(batches: BatchPlan, load: Callable[[tuple[int, ...]], float], most: int) -> None:
+    """Print how much more than the mean the most loaded rank computes in a step, where there are several."""
+    if batches.world_size > 1 and (ratio := balance(batches, load, most)) is not None:
+        say(f"of {batches.world_size} processes, the most loaded one computes {ratio:.3f} times the mean in a step")
+
+
+def say_balance_of_rows(dataset: Any, batches: BatchPlan, pad_to: int) -> None:
+    """As `say_balance`, where units are rows: padded, or with what they share computed once."""
+    if batches.world_size == 1:
+        return
+    if not batches.even:
+        lengths = batches.lengths
+        say_balance(batches, lambda units: len(units) * max(pad_to, *(lengths[unit] for unit in units)), REPORTED_STEPS)
+        return
+    units = UnitRows(dataset, batches)
+    say_balance(
+        batches, lambda numbers: len(lay_out_rows(rows_of(units.__getitems__(MicroBatch(numbers))[1]))), PROBED_BATCHES
+    )
+
+
+def bin_positions(plan: Plan, model: Any) -> Positions:
+    """How many positions are computed for a micro batch of bins of these sizes: what is more than the sizes pads."""
+    pad_to = (plan.recipe["sequence_len"] or 0) if plan.recipe["pad_to_sequence_len"] else 0
+    attention = unwrapped(model).config._attn_implementation
+    one_by_one = on_cpu(model)
+
+    def positions(sizes: Sequence[int]) -> int:
+        if one_by_one:
+            return sum(max(pad_to, size) for size in sizes)
+        if goes_by_lengths(attention):
+            return max(pad_to * len(sizes), sum(sizes))
+        longest = max(pad_to, *sizes)
+        return len(sizes) * (-(-longest // FLEX_BLOCK) * FLEX_BLOCK if attention == FLEX else longest)
+
+    return positions
 
 
 def collate_packed(plan: Plan, model: Any, layout: Layout, pad_token_id: int) -> Collate:
@@ -121,7 +180,7 @@ def collate_shared(plan: Plan, model: Any, pair_cost: float, pad_token_id: int) 
         if one_by_one:  # attention by segments: a longer bin costs no more, and only its memory speaks against it
             (bins,) = pack_step(rows_of(units), room, together=False, slack=SLACK)
             return in_parts([collate_bins([b], config, pad_token_id=pad_token_id) for b in bins])
-        (bins,) = pack_step(rows_of(units), room, pair_cost=pair_cost)
+        (bins,) = pack_step(rows_of(units), room, pair_cost=pair_cost, blocks=config._attn_implementation == FLEX)
         return collate_bins(bins, config, pad_token_id=pad_token_id)
 
     return collate
@@ -137,12 +196,19 @@ def sharing_pays(
         _, rows = units.__getitems__(batch)
         longest = max(len(row["input_ids"]) for row in rows_of(rows))
         laid_out = collate(rows)
-        packed = [part["input_ids"].shape for part in laid_out.get("parts", [laid_out])]
-        for way, shapes in enumerate(([(len(rows), longest)], packed)):
-            for lines, length in shapes:
-                tokens[way] += lines * length
-                # by segments, what is computed of the square is hardly more than what the rows themselves have
-                costs[way] += lines * (length + pair_cost * (length if "parts" not in laid_out else longest) * length)
+        parts = laid_out.get("parts", [laid_out])
+        plain = len(rows) * longest
+        tokens[0] += plain
+        tokens[1] += sum(part["input_ids"].numel() for part in parts)
+        blocks = "reach" in laid_out
+        costs[0] += plain + pair_cost * len(rows) * (computed_pairs([longest] * longest) if blocks else longest**2)
+        for part in parts:
+            lines, length = part["input_ids"].shape
+            # by segments, what is computed of the square is hardly more than what the rows themselves have
+            pairs = lines * length * (longest if "parts" in laid_out else length)
+            if blocks:
+                pairs = sum(computed_pairs(line) for line in laid_out["reach"].numpy())
+            costs[1] += lines * length + pair_cost * pairs
     if not insisted and costs[1] > WORTH * costs[0]:
         return False
     share = f"{100 * tokens[1] / tokens[0]:.0f} %"

@@ -24,9 +24,23 @@ from .batches import BatchPlan, Source, row_lengths
 from .callbacks import BarCallback, MetricsCallback, StepCallback, progress_callback, stop_on_signal
 from .checkpoints import Progress, find_checkpoint, read_progress, refuse_other_setup
 from .collate import collate_padded, without_targets
+from .flash import choose_attention
 from .micro_batch import settled
 from .muon import make_muon
-from .packed import Collate, Layout, Rows, choose_layout, collate_packed, collate_shared, pack, rows_of, sharing_pays
+from .packed import (
+    Collate,
+    Layout,
+    Rows,
+    bin_positions,
+    choose_layout,
+    collate_packed,
+    collate_shared,
+    pack,
+    rows_of,
+    say_balance_of_rows,
+    say_packing,
+    sharing_pays,
+)
 from .resumed import refuse_other_model
 from .streamed import streamed_source
 from .trainer import SFTTrainer
@@ -37,7 +51,7 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
 
     Raises `UserError` for keys that do not go together, a missing package, or a checkpoint that cannot be gone on from.
     """
-    layout = choose_layout(plan, model)
+    layout = choose_attention(plan, model, data, choose_layout(plan, model))
     plan, division = settled(plan, model, data)
     recipe = plan.recipe
     train = training_source(plan, model, data, layout)
@@ -147,7 +161,7 @@ def _batches(
 ) -> Source:
     """The one place that knows whether a unit is a row or a packed bin of rows."""
     rows: Sequence[tuple[int, ...]] = [(number,) for number in range(len(dataset))]
-    lengths = row_lengths(dataset)
+    lengths: Sequence[int] = row_lengths(dataset)
     dataset = dataset.select_columns(["input_ids", "labels"])
     pad_to = (plan.recipe["sequence_len"] or 0) if plan.recipe["pad_to_sequence_len"] else 0
 
@@ -156,15 +170,19 @@ def _batches(
 
     form: Collate = padded
     if layout.bins:
-        rows = pack(dataset, plan, layout, name).bins
-        lengths = [sum(lengths[row] for row in unit) for unit in rows]
+        packing = pack(dataset, plan, layout, name)
+        rows, lengths = packing.bins, packing.sizes
         form = collate_packed(plan, model, layout, pad)
     batches = BatchPlan(rows, lengths, size, world_size=world_size(), even=layout.bins, **options)
-    if layout.share and not layout.bins:
+    if layout.bins:
+        say_packing(packing, batches, bin_positions(plan, model), name)
+    elif layout.share:
         pair_cost = pair_cost_of(unwrapped(model).config)
         shared = collate_shared(plan, model, pair_cost, pad)
         if sharing_pays(dataset, batches, shared, pair_cost, name=name, insisted=plan.recipe["share_prefixes"] is True):
             form, batches = shared, replace(batches, even=True)
+    if name == "training" and not layout.bins:
+        say_balance_of_rows(dataset, batches, pad_to)
 
     def collate(batch: tuple[bool, list[list[dict[str, Any]]]]) -> dict[str, Any]:
         counted, units = batch

@@ -18,6 +18,7 @@ from core.packing import register_segments, supports_isolated_attention, unwrapp
 
 from .arguments import total_steps
 from .batches import BatchPlan, MicroBatch, Source, UnitRows
+from .flash import planned_sharing
 from .loss import Head, summed_loss
 from .packed import Layout, on_cpu, wanted_layout
 
@@ -30,7 +31,7 @@ def sft_workload(plan: Plan, model: Any, data: Data, ranks: int) -> Workload:
     """The heaviest micro batches of a run of `plan` on `ranks` processes, and how much a step computes."""
     from .training import training_source  # which, for its part, asks for workloads
 
-    layout = planned_layout(plan, model)
+    layout = planned_sharing(plan, model, data, planned_layout(plan, model))
     with redirect_stdout(StringIO()):  # what the run says of its packing is not the planner's to say
         source = training_source(plan, model, replace(data, stream=None), layout)
     batches = replace(source.plan, world_size=ranks)

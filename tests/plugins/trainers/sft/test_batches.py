@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy
@@ -8,7 +9,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.trainers.sft.batches import BatchPlan, RankSampler, UnitRows, row_lengths
+from plugins.trainers.sft.batches import BatchPlan, RankSampler, UnitRows, balance, row_lengths
 
 
 def plan(rows: int, micro: int, accumulation: int, world: int, **options: object) -> BatchPlan:
@@ -110,6 +111,20 @@ def test_ranks_compute_alike() -> None:
     assert load(plan(96, 4, 2, 4)) < 1.15  # 1.38 if the first rank got the longest each time
     assert load(plan(96, 4, 2, 4, even=True)) < 1.02
     assert load(plan(96, 8, 1, 4, even=True)) < 1.02 < 1.5 < load(plan(96, 8, 1, 4))
+
+
+def test_balance_is_the_busiest_rank_over_the_mean() -> None:
+    lengths = [90, 10, 60, 40]
+    batches = BatchPlan([(0,), (1,), (2,), (3,)], lengths, 1, world_size=2, shuffle=False)
+
+    def load(units: tuple[int, ...]) -> float:
+        return float(sum(lengths[unit] for unit in units))
+
+    # 90 beside 10, and 60 beside 40: 90 / 50 and 60 / 50
+    assert balance(batches, load) == pytest.approx((1.8 + 1.2) / 2)
+    assert balance(batches, load, 1) == pytest.approx(1.8)
+    assert balance(replace(batches, micro_batch_size=4), load) is None  # too few units for one step
+    assert balance(replace(batches, world_size=1), load) == 1
 
 
 def test_a_sampler_walks_the_epoch_it_was_set_to() -> None:

@@ -13,9 +13,10 @@ import torch
 from datasets import Dataset
 
 from core import UserError
-from core.packing import register_segments
+from core.packing import collate_bins, lay_out_rows, pack_dataset, register_segments
 from core.types import Data
 from plugins.trainers.sft import packed
+from plugins.trainers.sft.batches import BatchPlan, row_lengths
 from plugins.trainers.sft.loss import head_of, summed_loss
 from plugins.trainers.sft.workload import planned_layout
 from tests.core.packing.packing_cases import WINDOW, make_model, plain_loss, ragged_rows
@@ -76,7 +77,8 @@ def test_packing_trains_every_row_once_an_epoch(
     result = training.run()
     assert result.tokens == targets
     out = capsys.readouterr().out
-    assert "training rows packed into" in out
+    assert re.search(r"training rows packed into \d+ bins of 128 tokens, .* of the tokens, with no padding\n", out)
+    assert "processes, the most loaded one" not in out
     assert re.search(r"steps? of 2 bins", out)
     whole, _ = prepare("whole", micro_batch_size=2, gradient_accumulation_steps=1, **settings)
     assert whole.run().losses == pytest.approx(result.losses, rel=1e-4)
@@ -263,6 +265,89 @@ def test_flex_attention_gets_what_tells_rows_apart(
     (part,) = packed.collate_packed(plan, model, layout, 0)([ragged_rows(3)])["parts"]
     assert "attention_mask" not in part
     assert part["reach"].shape == part["position_ids"].shape == (1, 128)
+
+
+@pytest.mark.parametrize(
+    ("attention", "device", "pad", "expected"),
+    [
+        ("sdpa", "cpu", False, 128 + 30),  # one by one
+        ("sdpa", "cpu", True, 2 * 200),
+        ("sdpa", "cuda", False, 2 * 128),
+        ("flex_attention", "cuda", True, 2 * 256),  # in whole blocks
+        ("flash_attention_2", "cuda", False, 128 + 30),  # in one line
+        ("flash_attention_2", "cuda", True, 2 * 200),
+    ],
+)
+def test_positions_that_are_computed_for_bins(
+    tmp_path: Path, attention: str, device: str, pad: bool, expected: int
+) -> None:
+    model = with_attention("llama", attention).to("meta")
+    setattr(model, packed.SHAPE_OF, device)
+    plan = make_test_plan(tmp_path, tmp_path, sequence_len=200, pad_to_sequence_len=pad)
+    assert packed.bin_positions(plan, model)([128, 30]) == expected
+
+
+def test_padding_and_balance_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    packing = pack_dataset(
+        [{"input_ids": [k] * size, "labels": [k] * size} for k, size in enumerate((97, 49, 97, 49))], 100
+    )
+    assert list(packing.sizes) == [96, 96, 96]
+    sizes = [96, 64, 96, 64]
+    packing = replace(packing, bins=((0,), (1,), (2,), (3,)), sizes=sizes)
+    batches = BatchPlan(packing.bins, sizes, 1, world_size=2, seed=1, shuffle=False, even=True)
+    packed.say_packing(packing, batches, lambda some: 100 * len(some), "training")
+    said = capsys.readouterr().out
+    assert "80.0 % full" in said
+    assert "and 20.0 % of padding with them" in said
+    assert "of 2 processes, the most loaded one computes 1.000 times the mean in a step" in said
+    packed.say_packing(packing, batches, sum, "training")
+    said = capsys.readouterr().out
+    assert "with no padding" in said
+    assert "computes 1.200 times the mean" in said  # 96 beside 64 in both steps
+
+
+def test_the_busiest_of_two_ranks_is_told_of_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    data = alike().train.select_columns(["input_ids", "labels"])
+    batches = BatchPlan([(n,) for n in range(24)], row_lengths(data), 3, world_size=2, seed=1)
+    ratios = []
+    for even in (False, True):
+        packed.say_balance_of_rows(data, replace(batches, even=even), 0)
+        (ratio,) = re.findall(r"of 2 processes, the most loaded one computes ([\d.]+) times", capsys.readouterr().out)
+        ratios.append(float(ratio))
+    assert all(1 <= ratio < 1.5 for ratio in ratios)
+    packed.say_balance_of_rows(data, replace(batches, world_size=1), 0)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("attention", "pays"), [("eager", False), ("flex_attention", True)])
+def test_whether_sharing_pays_is_reckoned_by_the_blocks_of_flex_attention(attention: str, pays: bool) -> None:
+    """Eight long rows, half of them in common: as one square they cost more than apart, in blocks they do not."""
+    ids = [[7] * 500 + numpy.random.default_rng(k).integers(8, 60, 524).tolist() for k in range(8)]
+    rows = Dataset.from_dict({"input_ids": ids, "labels": [[-100] * 510 + row[510:] for row in ids]})
+    model, batches = with_attention("llama", attention), BatchPlan([(n,) for n in range(8)], [1024] * 8, 8)
+
+    def one_bin(units: Any) -> dict[str, Any]:
+        return collate_bins([lay_out_rows(packed.rows_of(units))], model.config)
+
+    assert packed.sharing_pays(rows, batches, one_bin, 0.001, name="training", insisted=False) is pays
+
+
+def test_a_model_to_be_sharded_is_packed_without_being_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before FSDP shards it, a model may have no weights on this rank; its configuration tells what can be known."""
+    monkeypatch.setattr(packed, "probe_isolated_attention", lambda *_, **__: pytest.fail("there is nothing to try"))
+    model = with_attention("gemma3", "sdpa").to("meta")
+    for values in ({"fsdp": ["full_shard"], "fsdp_version": 2}, {"deepspeed": {"zero_optimization": {"stage": 3}}}):
+        monkeypatch.setattr("plugins.trainers.sft.rules.find_spec", lambda name: True)
+        plan = make_test_plan(tmp_path, tmp_path, sample_packing=True, share_prefixes=True, sequence_len=128, **values)
+        layout = packed.choose_layout(plan, model)
+        assert layout == packed.Layout(bins=True, share=True)
+        assert model.config._attn_implementation == "sdpa"
+        batch = packed.collate_packed(plan, model, layout, 0)([ragged_rows(3), ragged_rows(4)])
+        assert set(batch["attention_mask"]) == {"full_attention", "sliding_attention"}
+        assert len(batch["input_ids"]) == 2
+    stateful = make_model("mamba", "eager", torch.float32).to("meta")
+    with pytest.raises(UserError, match="sample_packing: true cannot be used with this model"):
+        packed.choose_layout(plan, stateful)
 
 
 def test_a_row_longer_than_a_bin_is_refused(prepare: Prepare) -> None:
