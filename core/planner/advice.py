@@ -11,7 +11,7 @@ from core.planner.approaches import Approach, with_values
 from core.planner.device import SPARE, Device, this_device
 from core.planner.estimate import Estimate, estimate, micro_of
 from core.planner.sample import Sample, shortened_to
-from core.planner.shapes import NoShapes, as_no_shapes, shape_of
+from core.planner.shapes import NoShapes, as_no_shapes
 from core.planner.sharding import Strategy, strategy_of
 from core.types import Data, Plan
 
@@ -69,9 +69,7 @@ def advice_at_one_row(plan: Plan, data: Data) -> str:
     if device.kind == "cpu":
         device = replace(device, base=0.0)  # the process is as large as its model has made it
     try:
-        with quiet(), as_no_shapes():
-            shape_of(replace(plan, shape_for=device.kind))
-        with quiet():
+        with quiet(), as_no_shapes():  # whatever it is, that memory ran out is what has to be said
             own = estimate(Approach("", plan, True), sample, device, ranks=ranks, strategy=strategy)
             tight = replace(device, memory=min(device.memory, LESS * own.highest / (1 - SPARE)))
             found = advise(own, plan, sample, tight, ranks, strategy)

@@ -11,10 +11,16 @@ from core.types import Plan
 
 
 class NoShapes(UserError):
-    """A model, an adapter or a loss that reads values where there are shapes alone."""
+    """A model, an adapter or a loss that reads values where there are shapes alone.
+
+    mistake: the error says nothing of values, so that it is one of ours or of a plugin; the reason then names its kind.
+    """
 
     def __init__(self, error: BaseException) -> None:
-        self.reason = str(error).partition("\n")[0] or type(error).__name__
+        self.mistake = not _of_values(error)
+        line = str(error).partition("\n")[0]
+        name = type(error).__name__
+        self.reason = (f"{name}: {line}" if self.mistake else line) if line else name
         super().__init__(
             f"this cannot be laid out from shapes alone ({self.reason})",
             help="a run of two steps (max_steps: 2) says what it takes",
@@ -35,9 +41,13 @@ def by_shapes() -> Iterator[None]:
     try:
         yield
     except (NotImplementedError, RuntimeError) as error:
-        if "meta" not in str(error).lower():
+        if not _of_values(error):
             raise
         raise NoShapes(error) from error
+
+
+def _of_values(error: BaseException) -> bool:
+    return isinstance(error, NotImplementedError | RuntimeError) and "meta" in str(error).lower()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from core import Data, Plan, UserError, Workload
-from core.console import say
+from core.console import say, say_error
 from core.models.placement import sharded
 from core.planner.advice import advice_at_one_row
 from core.planner.approaches import Approach, with_values
@@ -76,12 +77,25 @@ def _largest_planned(plan: Plan, model: Any, data: Data, sizes: list[int]) -> in
         try:
             with as_no_shapes():
                 fits = estimate(Approach("", with_values(plan, keys), True), sample, device).fits
-        except NoShapes:
-            say("micro_batch_size: auto: the adapter cannot be laid out from shapes alone; trying sizes instead")
+        except NoShapes as error:
+            _say_unplanned(error)
             return sizes[0]
         if fits:
             return size
     return sizes[-1]
+
+
+def _say_unplanned(error: NoShapes) -> None:
+    """Why sizes are tried without a plan; a mistake of ours or of a plugin with its traceback."""
+    if not error.mistake:
+        unplanned = f"this cannot be laid out from shapes alone ({error.reason})"
+        say(f"micro_batch_size: auto: {unplanned}; sizes are tried instead, the largest first")
+        return
+    say_error("".join(traceback.format_exception(error.__cause__ or error)).rstrip())
+    say(
+        f"warning: micro_batch_size: auto: planning failed ({error.reason}); sizes are tried instead, the largest "
+        "first. It is a mistake in tunesmith or in a plugin: please report it with the traceback above"
+    )
 
 
 def _largest_tried(plan: Plan, model: Any, data: Data, sizes: list[int]) -> int:

@@ -70,6 +70,15 @@ def test_where_one_row_finds_no_room_the_planner_says_what_takes_less(make: Make
     assert "micro_batch_size" not in advice
 
 
+def test_a_mistake_of_ours_does_not_hide_that_memory_ran_out(
+    make: Make, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "held_of", lambda plan, model: 1 / 0)
+    plan = make(tiny_model, micro_batch_size=4)
+    told = advice_at_one_row(plan, sample_of(plan).data)
+    assert told.endswith("take less; how much is not known (ZeroDivisionError: division by zero)")
+
+
 def test_the_summary_says_how_far_off() -> None:
     values: dict[str, Any] = {"predicted_bytes": 2200 * 2**20, "measured_bytes": 2000 * 2**20}
     assert summary(values) == "peak memory: 2,000 MiB measured, 2,200 MiB predicted (+10 %)"

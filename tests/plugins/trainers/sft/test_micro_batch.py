@@ -54,3 +54,28 @@ def test_a_trial_leaves_no_trace(prepare: Prepare) -> None:
     _, model = prepare(micro_batch_size="auto", lora_dropout=0.1, adapter="lora")
     assert all(parameter.grad is None for parameter in model.parameters())
     torch.random.set_rng_state(state)
+
+
+def test_a_mistake_in_the_planner_is_seen_and_sizes_are_tried(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(micro_batch, "estimate", lambda *args, **kwargs: 1 / 0)
+    prepare(micro_batch_size="auto", gradient_accumulation_steps=2)
+    said = capsys.readouterr()
+    assert "warning: micro_batch_size: auto: planning failed (ZeroDivisionError: division by zero)" in said.out
+    assert "sizes are tried instead, the largest first. It is a mistake" in said.out
+    assert "8 at a time, 1 times accumulated" in said.out
+    assert said.err.startswith("Traceback")
+
+
+def test_an_adapter_without_shapes_is_told_of_as_no_mistake(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reads_values(*args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("Cannot copy out of meta tensor; no data!\nmore of it")
+
+    monkeypatch.setattr(micro_batch, "estimate", reads_values)
+    prepare(micro_batch_size="auto", gradient_accumulation_steps=2)
+    said = capsys.readouterr()
+    assert "from shapes alone (Cannot copy out of meta tensor; no data!); sizes are tried instead" in said.out
+    assert "Traceback" not in said.err
