@@ -86,6 +86,7 @@ def test_two_processes_train_as_one(launch: Any) -> None:
             assert ours.get(name, 0) == pytest.approx(theirs.get(name, 0), rel=1e-4)
     assert output.count("training 31,392 of 31,392 parameters (100.00 %)") == 1
     assert "1 thread, 2 processes, cpu" in output
+    assert output.count("of 2 processes, the most loaded one computes 1.") == 1
 
 
 def test_two_processes_train_on_each_streamed_row_once(launch: Any, tmp_path: Path) -> None:
