@@ -25,6 +25,19 @@ KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 KERNELS = 128  # a step of a decoder with LoRA has some 40
 
 
+# how the allocators of CPU and CUDA, and the libraries that allocate for themselves, say that there is no room
+NO_ROOM = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "cannot allocate memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no room for a tensor."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in NO_ROOM)
+
+
 def keep_few_kernels() -> None:
     """Let a processor keep few compiled products in bfloat16, unless the environment says how many.
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 from core.console import say
 from core.errors import UserError
 from core.evaluation.greedy import Decoder
+from core.memory import is_out_of_memory
 from core.processes import gather_objects, rank, world_size
 
 Result = TypeVar("Result")
@@ -86,7 +87,7 @@ def _within_memory(
     try:
         return work(indices)
     except RuntimeError as error:
-        if not _out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         message = str(error).splitlines()[0]
     # only here, after the handler, is what the failed attempt held on to free
@@ -104,12 +105,6 @@ def _within_memory(
     batching.largest = -(-len(indices) // 2)
     say(f"the memory does not hold {len(indices)} rows at once: going on with {batching.largest}")
     return None
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _free(decoder: Decoder) -> None:

@@ -25,7 +25,8 @@ class PackedLinear(torch.nn.Linear):
     def __init__(self, layer: torch.nn.Linear, bits: int, *, double: bool) -> None:
         super().__init__(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
         self.bias = layer.bias
-        self.computes_in = layer.weight.dtype
+        self.packed_bits = bits
+        self.compute_dtype = layer.weight.dtype
         packed = packed_bytes(layer.weight.numel(), layer.out_features, bits, double=double)
         weight: Any = torch.nn.Parameter(torch.empty(packed, dtype=torch.uint8, device="meta"), requires_grad=False)
         # what counts parameters asks for the shape that the packed values stand for
@@ -35,7 +36,7 @@ class PackedLinear(torch.nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """[..., in] to [..., out]; keeps nothing but the packed weight for the backward pass."""
         product: torch.Tensor = _PackedProduct.apply(  # type: ignore[no-untyped-call]
-            input, self.weight, self.out_features, self.computes_in
+            input, self.weight, self.out_features, self.compute_dtype
         )
         return product
 

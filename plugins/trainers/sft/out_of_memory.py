@@ -16,9 +16,11 @@ import torch
 
 from core import UserError
 from core.console import say
+from core.memory import is_out_of_memory
 from core.processes import is_main, world_size
 
 from .batches import MicroBatch, UnitRows
+from .checkpoints import checkpoints
 from .saving import save_last_step
 
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
 UNITS = "units"
 TOLD = "tunesmith/out_of_memory"  # where a rank that cannot wait for the others leaves word
-# how the allocators of CPU and CUDA, and the libraries that allocate for themselves, say it
-SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "cannot allocate memory")
 Step = Callable[[Any, dict[str, Any], Any], torch.Tensor]
 
 
@@ -53,11 +53,25 @@ def numbered(collate: Callable[[Any], dict[str, Any]]) -> Callable[[tuple[MicroB
     return lambda pair: {**collate(pair[1]), UNITS: pair[0]}
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there was no room for a tensor."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
+@contextmanager
+def told_elsewhere(trainer: SFTTrainer) -> Iterator[None]:
+    """Within: memory that runs out where no smaller pieces help becomes a `UserError` with the planner's advice.
+
+    The optimizer makes its states in the first step, when all else is there already: on a GPU that is where a run that
+    only just fits ends. That step is half done, and is not saved.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        saved = checkpoints(trainer.output_dir)
+        kept = f"; go on from {str(saved[-1])!r} with --resume" if saved else ""
+        raise UserError(
+            f"out of memory at step {trainer.state.global_step + 1}, outside of its forward and backward passes: the "
+            f"optimizer's states, a validation or a checkpoint have no room{kept}",
+            help=trainer.divider.advice(),
+        ) from error
 
 
 def divided(batch: MicroBatch, pieces: int) -> list[MicroBatch]:

@@ -7,16 +7,34 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from core.kernels import fuse_lora
+from core.models.quantization import settle
 from tests.core.packing.packing_cases import gradients, largest_difference, make_model
 
 
-def adapted(dtype, kind="llama", **options):
+def adapted(dtype, kind="llama", packed=False, **options):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         settings = {"r": 4, "lora_alpha": 6, "target_modules": "all-linear", "init_lora_weights": False, **options}
         base = make_model(kind, "sdpa", dtype)
+        if packed:
+            pack(base, dtype)
         base.requires_grad_(False)
         return get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **settings), autocast_adapter_dtype=False)
+
+
+def pack(model, dtype):
+    """Hold the linear layers in 4 bits, as a model loaded so does."""
+    bnb = pytest.importorskip("bitsandbytes", reason="holds weights in 4 bits")
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is torch.nn.Linear and name != "lm_head":
+                bias = layer.bias is not None
+                made = bnb.nn.Linear4bit(layer.in_features, layer.out_features, bias, dtype, quant_type="nf4")
+                made.weight = bnb.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4").to("cpu")
+                made.bias = layer.bias
+                setattr(parent, name, made)
+    model.is_loaded_in_4bit = True
+    settle(model)
 
 
 def loss_of(model, ids):
@@ -32,6 +50,34 @@ def test_loss_and_gradients_are_those_of_peft(kind, dtype, limit):
     expected, loss = loss_of(plain, ids), loss_of(fused, ids)
     assert abs(loss - expected) <= limit * expected
     assert largest_difference(gradients(fused, loss), gradients(plain, expected)) <= limit
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_on_a_base_in_4_bits_too(kind):
+    ids = torch.randint(1, 60, (3, 11), generator=torch.Generator().manual_seed(0))
+    plain, fused = (adapted(torch.float32, kind, packed=True) for _ in range(2))
+    assert fuse_lora(fused) == 14
+    held = [id(parameter) for parameter in fused.parameters()]
+    expected, loss = loss_of(plain, ids), loss_of(fused, ids)
+    assert abs(loss - expected) <= 1e-5 * expected
+    assert largest_difference(gradients(fused, loss), gradients(plain, expected)) <= 1e-5
+    with torch.no_grad():
+        assert torch.equal(fused.eval()(ids).logits, plain.eval()(ids).logits)
+    assert held == [id(parameter) for parameter in fused.parameters()]
+
+
+def test_in_4_bits_nothing_unpacked_is_kept_for_the_backward_pass():
+    model = adapted(torch.float32, packed=True)
+    fuse_lora(model)
+    layer = model.base_model.model.model.layers[0].mlp.gate_proj
+    shape = tuple(layer.base_layer.weight.quant_state.shape)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.append(tuple(tensor.shape)) or tensor, lambda t: t
+    ):
+        layer(torch.ones(5, shape[1], requires_grad=True))
+    assert kept
+    assert shape not in kept
 
 
 def test_in_bfloat16_no_gradient_is_further_from_float32_than_with_peft():
@@ -65,6 +111,8 @@ def of_layer(x, above, *, fuse, narrow):
 def test_layers_of_another_kind_are_left_to_peft():
     assert fuse_lora(adapted(torch.float32, lora_dropout=0.1)) == 0
     assert fuse_lora(adapted(torch.float32, use_dora=True)) == 0
+    bare = {"target_modules": [], "target_parameters": ["mlp.up_proj.weight"]}
+    assert fuse_lora(adapted(torch.float32, **bare)) == 0
 
 
 def test_scoring_and_the_view_of_the_base_are_untouched():

@@ -78,6 +78,20 @@ def test_one_row_that_does_not_fit_ends_the_training_with_advice_and_a_checkpoin
     assert "checkpoint-3" in caught.value.message
 
 
+def test_an_optimizer_without_room_for_its_states_ends_the_training_with_advice(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, _ = prepare("states", data=make_test_data(8), micro_batch_size=4)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 52 GiB")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", fail)
+    with pytest.raises(UserError, match="out of memory at step 1, outside of its forward and backward") as error:
+        training.run()
+    assert error.value.help
+
+
 def test_another_error_is_not_taken_for_it(prepare: Prepare) -> None:
     training, model = prepare(micro_batch_size=4)
 
@@ -93,6 +107,8 @@ def test_what_counts_as_out_of_memory() -> None:
     assert is_out_of_memory(torch.OutOfMemoryError("x"))
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"))
+    assert is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
+    assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
     assert not is_out_of_memory(RuntimeError("device-side assert"))
     assert not is_out_of_memory(ValueError("out of memory"))
 
