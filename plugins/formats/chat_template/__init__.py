@@ -23,12 +23,12 @@ from core import (
     load_fragment,
 )
 from core.data.chat_templates import resolve_chat_template, unread_variables
+from plugins.formats.chat_template.contents import text_of
 from plugins.formats.chat_template.messages import (
     Spoken,
     beside_thinking,
     read_messages,
     role_names,
-    text_of,
     thoughts_of,
 )
 from plugins.formats.chat_template.tools import CALLS, read_tools
@@ -53,7 +53,7 @@ def render(row: Mapping[str, Any], options: Mapping[str, Any], tokenizer: PreTra
         options.get("chat_template_jinja"),
         options.get("chat_template_kwargs"),
     )
-    spoken = read_messages(row, options, template)
+    spoken = read_messages(row, options, template, tokenizer)
     messages = [one.message for one in spoken]
     tools = read_tools(row, options)
     trained = _trained(spoken, options)

@@ -6,13 +6,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import RowError
 from core.data.columns import proposal, propose
 from core.data.formats import describe
+from plugins.formats.chat_template.contents import joined, kinds_of, texts_of
 from plugins.formats.chat_template.tools import CALLS, read_calls
 from plugins.formats.chat_template.training import UNSAID, Training, read_training
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, Any]
 
@@ -52,7 +56,9 @@ def role_names(options: Mapping[str, Any]) -> dict[str, str]:
     return {**USUAL_NAMES, **own}
 
 
-def read_messages(row: Mapping[str, Any], options: Mapping[str, Any], template: str) -> list[Spoken]:
+def read_messages(
+    row: Mapping[str, Any], options: Mapping[str, Any], template: str, tokenizer: PreTrainedTokenizerBase
+) -> list[Spoken]:
     """The row's messages as the template takes them. Raises `RowError` (message numbers count from 1)."""
     field = options.get("field_messages") or "messages"
     given = row[field]
@@ -63,12 +69,22 @@ def read_messages(row: Mapping[str, Any], options: Mapping[str, Any], template: 
     names = role_names(options)
     mapping = {"role": "role", "content": "content", **(options.get("message_property_mappings") or {})}
     spoken = []
-    for number, source in enumerate(given, start=1):
+    for number, written in enumerate(given, start=1):
+        source = _with_text(written, mapping["content"], template, tokenizer)
         message = _with_thinking(_read(source, number, mapping, names, template, row), source, options)
-        spoken.append(Spoken(message, read_training(source, number, message["content"], options)))
+        training = read_training(source, number, message["content"], options)
+        if training.ranges and source is not written and len(written[mapping["content"]]) > 1:
+            raise RowError(f"message {number} has several parts: ranges of its characters cannot be told")
+        spoken.append(Spoken(message, training))
     if not spoken:
         raise RowError(f"field {field!r} holds no messages", field=field)
     return _with_system(spoken, row, options)
+
+
+def _with_text(given: Any, key: str, template: str, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """A message whose content is a list of parts of text, with their text as its content; any other as it is."""
+    texts = texts_of(given.get(key)) if isinstance(given, dict) else None
+    return {**given, key: joined(texts, template, tokenizer)} if texts is not None else given
 
 
 def _read(
@@ -87,7 +103,7 @@ def _read(
         if key not in given and not (calls and key == mapping["content"]):
             help = propose(row) if number == 1 and set(proposal(row) or {}) - {"type"} else None
             raise RowError(f"message {number} has no {key!r}; it has: {', '.join(given) or 'nothing'}", help=help)
-    role, content = given[mapping["role"]], text_of(given.get(mapping["content"]))
+    role, content = given[mapping["role"]], given.get(mapping["content"])
     if calls and content is None:
         content = ""
     if not isinstance(role, str):
@@ -98,23 +114,16 @@ def _read(
             help=f"if it is right, map it: roles: {{assistant: [{role}]}}, or user, or system",
         )
     if not isinstance(content, str):
-        help = "only text can be trained on: write the parts as one text" if isinstance(content, list) else None
-        raise RowError(f"the content of message {number} ({role}) is {describe(content)}, not text", help=help)
+        kinds, help = kinds_of(content), None
+        if isinstance(content, list):
+            help = f"only text can be trained on: {'leave such rows out' if kinds else 'write the parts as one text'}"
+        raise RowError(f"the content of message {number} ({role}) is {describe(content)}{kinds}, not text", help=help)
     others = {name: given[key] for name, key in mapping.items() if name not in ("role", "content") and key in given}
     unmapped = {key: value for key, value in given.items() if key not in mapping.values() and _reads(template, key)}
     extras = {name: value for name, value in {**unmapped, **others}.items() if value is not None and name != CALLS}
     if calls:
         extras[CALLS] = calls
     return {**extras, "role": names[role], "content": content}
-
-
-def text_of(content: Any) -> Any:
-    """A content of one part of text, as OpenAI's files have it, as that text; any other content as it is."""
-    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
-        part = {key: value for key, value in content[0].items() if value is not None}
-        if part.keys() == {"type", "text"} and part["type"] == "text":
-            return part["text"]
-    return content
 
 
 def _with_thinking(message: Message, given: Mapping[str, Any], options: Mapping[str, Any]) -> Message:

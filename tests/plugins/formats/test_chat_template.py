@@ -309,6 +309,55 @@ def test_a_content_of_one_part_of_text_is_that_text(tokenizer: Any) -> None:
     plain, parts = chat("Hello"), chat([{"type": "text", "text": "Hello", "image": None}])
     assert render(parts, {}, tokenizer) == render(plain, {}, tokenizer)
     assert conversation({"messages": [*parts["messages"]]}, {}) == conversation(plain, {})
-    for content in ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], [{"type": "text", "text": 3}], []):
+    for content in ([{"type": "text", "text": "a"}, "b"], [{"type": "text", "text": 3}], []):
         with pytest.raises(RowError, match=r"the content of message 2 \(assistant\) is"):
             render(chat(content), {}, tokenizer)
+
+
+LISTS = (
+    "{%- for message in messages -%}{{- '<|im_start|>' + message.role + '\n' -}}"
+    "{%- if message.content is string -%}{{- message.content -}}{%- else -%}"
+    "{%- for part in message.content -%}{{- part.text -}}{%- endfor -%}{%- endif -%}"
+    "{{- '<|im_end|>\n' -}}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "whole"),
+    [
+        (None, "one \n two"),
+        (LISTS, "one  two"),
+        (LISTS.replace("part.text", "part.text | trim"), "onetwo"),
+        (LISTS.replace("part.text", "part.text + ' | '"), "one  |  two"),
+        (LISTS.replace("message.content is string", "true"), "one \n two"),
+        (LISTS.replace("part.text", "part | tojson"), "one \n two"),
+    ],
+    ids=["texts alone", "as they are", "trimmed", "parted", "no lists", "as JSON"],
+)
+def test_parts_of_text_are_joined_as_the_template_does(tokenizer: Any, template: str | None, whole: str) -> None:
+    def chat(content: Any) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "yes"}]}
+
+    options = {"chat_template": "jinja", "chat_template_jinja": template} if template else {}
+    parts = chat([{"type": "text", "text": "one "}, {"type": "text", "text": " two", "image_url": None}])
+    assert render(parts, options, tokenizer) == render(chat(whole), options, tokenizer)
+    assert conversation(parts, {}) is None
+
+
+def test_ranges_of_characters_need_a_text(tokenizer: Any) -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    answer = {"role": "assistant", "content": parts, "ranges": [{"begin_offset": 0, "end_offset": 0, "train": True}]}
+    row = {"messages": [{"role": "user", "content": "Hi"}, answer]}
+    with pytest.raises(RowError, match="message 2 has several parts: ranges of its characters cannot be told"):
+        render(row, {"message_field_training_detail": "ranges"}, tokenizer)
+
+
+def test_a_picture_is_refused_with_its_kind(tokenizer: Any) -> None:
+    content = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "a.png"}}]
+    row = {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "a cat"}]}
+    with pytest.raises(
+        RowError, match=r"message 1 \(user\) is a list with parts of type 'image_url', not text"
+    ) as error:
+        render(row, {}, tokenizer)
+    assert error.value.help == "only text can be trained on: leave such rows out"
