@@ -5,8 +5,9 @@
 Wheels it wants, beside this project's own: torch built for CUDA 12.6 or newer, bitsandbytes 0.48 or newer (the QLoRA
 cases), and, for what they are compared with, trl 1.16 and liger-kernel 0.8, of which ours has the rotary embedding, the
 norms and the gated activation as well (`--no-liger`: neither side has). flash-attn is used where it is installed,
-torch's own attention elsewhere; the first case is measured with flex attention, too. The first line printed says what
-is there. Full tuning rounds updates of weights in bfloat16 stochastically; TRL's is plain AdamW.
+torch's own attention elsewhere; the first case is measured with flex attention, and without Liger's kernels, too: the
+planner knows nothing of what they save. The first line printed says which wheels are there. Full tuning rounds updates
+of weights in bfloat16 stochastically; TRL's is plain AdamW.
 
 Written for one H100 with 80 GB. Every side of every case is a process of its own, so that one that runs out of memory
 or time takes no other along, and FILE is written after each: cases that are measured stay in it, and are not run again
@@ -41,23 +42,27 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Job:
-    """A case with the attention it is measured with, and whether TRL is, too."""
+    """A case with the attention it is measured with, whether TRL is, too, and whether Liger's kernels may take part."""
 
     name: str
     case: Case
     attention: str
     peer: bool
+    liger: bool = True
 
 
-def jobs(cases: Sequence[Case], attention: str | None, about: Mapping[str, Any]) -> list[Job]:
-    """What is run, in order: the first case with flex attention as well, unless one attention was asked for."""
+def jobs(cases: Sequence[Case], attention: str | None, about: Mapping[str, Any], *, liger: bool = True) -> list[Job]:
+    """What is run, in order: the first case with flex attention and without Liger as well, unless told otherwise."""
     versions = about["versions"]
     chosen = attention or (FLASH if about["memory"] and versions["flash-attn"] else MASKED)
     made = []
     for case in cases:
-        made.append(Job(case.name, case, chosen, case.peer and bool(versions["trl"])))
-        if case is CASES[0] and not attention and about["memory"] and versions["triton"]:
-            made.append(Job(f"{case.name}, {FLEX}", case, FLEX, False))
+        made.append(Job(case.name, case, chosen, case.peer and bool(versions["trl"]), liger))
+        if case is CASES[0] and about["memory"]:
+            if not attention and versions["triton"]:
+                made.append(Job(f"{case.name}, {FLEX}", case, FLEX, False, liger))
+            if liger and versions["liger-kernel"]:
+                made.append(Job(f"{case.name}, without Liger", case, chosen, False, False))
     return made
 
 
@@ -79,7 +84,7 @@ def apart(side: str, limit: float, *told: str) -> dict[str, Any]:
         return found
 
 
-def measured(job: Job, about: Mapping[str, Any], until: float, *, steps: int, liger: bool) -> dict[str, Any]:
+def measured(job: Job, about: Mapping[str, Any], until: float, *, steps: int) -> dict[str, Any]:
     """The figures of a job. until: the moment, on the monotonic clock, at which nothing more is begun."""
     case = job.case
     if case.approach == "qlora" and not about["versions"]["bitsandbytes"]:
@@ -91,7 +96,7 @@ def measured(job: Job, about: Mapping[str, Any], until: float, *, steps: int, li
             sides[side] = {"failed": "no time left"}
             continue
         attention = job.attention if side == "ours" or job.attention != FLEX else MASKED
-        told = [case.name, "--attention", attention, "--steps", str(steps), *([] if liger else ["--no-liger"])]
+        told = [case.name, "--attention", attention, "--steps", str(steps), *([] if job.liger else ["--no-liger"])]
         sides[side] = apart(side, min(SECONDS_A_SIDE, left), *told)
     return row_of(job, sides["ours"], sides["trl"])
 
@@ -108,6 +113,7 @@ def row_of(job: Job, ours: Mapping[str, Any], peer: Mapping[str, Any]) -> dict[s
         "measured": real,
         "goal": job.case.goal,
         "attention": job.attention,
+        "liger": bool(ours.get("liger")),
         "of_matrix_product": ours.get("of_matrix_product") if real else None,
         "peak_gib": {"ours": gib(ours.get("peak")), "peer": gib(peer.get("peak")), "planned": gib(planned)},
         "planned_over_measured": planned / ours["peak"] if real and planned and ours.get("peak") else None,
@@ -193,9 +199,10 @@ def main() -> int:
     there = ", ".join(f"{name} {version or 'is not there'}" for name, version in about["versions"].items())
     print(f"{about['device']}, CUDA {about['cuda']}: {there}", flush=True)
     cases = kept(told.json, setting)
-    for job in jobs([case for case in CASES if case.name in asked], told.attention, about):
+    chosen = [case for case in CASES if case.name in asked]
+    for job in jobs(chosen, told.attention, about, liger=not told.no_liger):
         if job.name not in cases:
-            cases[job.name] = measured(job, about, until, steps=steps, liger=not told.no_liger)
+            cases[job.name] = measured(job, about, until, steps=steps)
             write(told.json, setting, cases)
         print(table({job.name: cases[job.name]}).splitlines()[2], flush=True)
     print(f"\n{about['device']}\n\n{table(cases)}")

@@ -107,12 +107,19 @@ def test_a_measured_case_has_a_ratio_and_stands_in_the_table(scripts, tmp_path):
         gpu.kept(file, {**setting, "device": "b"})
 
 
-def test_the_first_case_is_measured_with_flex_attention_too(scripts):
+def test_the_first_case_is_measured_with_flex_attention_and_without_liger_too(scripts):
     gpu, cases, _ = scripts
-    about = {"memory": 1.0, "versions": {"flash-attn": None, "triton": "3.6", "trl": "1.16"}}
+    about = {"memory": 1.0, "versions": {"flash-attn": None, "triton": "3.6", "trl": "1.16", "liger-kernel": "0.8"}}
     made = gpu.jobs(cases.CASES[:2], None, about)
-    assert [(job.attention, job.peer) for job in made] == [("sdpa", True), ("flex_attention", False), ("sdpa", False)]
+    assert [(job.attention, job.peer, job.liger) for job in made] == [
+        ("sdpa", True, True),
+        ("flex_attention", False, True),
+        ("sdpa", False, False),
+        ("sdpa", False, True),
+    ]
+    assert len({job.name for job in made}) == 4
     assert {job.attention for job in gpu.jobs(cases.CASES, "flex_attention", about)} == {"flex_attention"}
+    assert not any(job.liger for job in gpu.jobs(cases.CASES, None, about, liger=False))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
