@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from core import __version__
 from core.errors import RecipeError, UserError
+from core.interrupts import noted_interrupts
 from core.launched import leave_exit_code, note_start, rank_of, under_bare_launcher
 from core.sharing.packages import looks_packaged
 
@@ -107,6 +108,18 @@ def command_parser(name: str) -> Parser:
 
 
 def _run_and_explain(arguments: list[str], rank: int) -> int:
+    with noted_interrupts() as interrupted:
+        try:
+            return _explained(arguments, rank)
+        except Exception:
+            if not interrupted():
+                raise
+    if rank == 0:
+        _print("interrupted", sys.stderr)
+    return INTERRUPTED
+
+
+def _explained(arguments: list[str], rank: int) -> int:
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,23 @@ def write_new(files: Mapping[Path, str]) -> None:
             f"{', '.join(there)} {'is' if len(there) == 1 else 'are'} there already: nothing was written",
             help="choose another --output, or move what is there out of the way",
         )
+    made: list[Path] = []
     try:
         for path, text in files.items():
+            made += reversed([folder for folder in path.parents if not folder.exists()])
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("x", encoding="utf-8") as file:
+                made.append(path)
                 file.write(text)
-    except OSError as error:
+    except BaseException as error:
+        for place in reversed(made):
+            with suppress(OSError):
+                place.rmdir() if place.is_dir() else place.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise UserError(
-            f"{str(error.filename)!r} cannot be written: {error.strerror or error}", help="choose another --output"
+            f"{str(error.filename or path)!r} cannot be written: {error.strerror or error}",
+            help="choose another --output",
         ) from error
 
 

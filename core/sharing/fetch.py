@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 import time
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
@@ -86,8 +87,14 @@ def _keep(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as partial:
-            partial.write(content)
-        os.replace(partial.name, path)
+            try:
+                partial.write(content)
+                partial.flush()
+                os.replace(partial.name, path)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(partial.name)
+                raise
     except OSError as error:
         from core.console import say_error
 

@@ -62,18 +62,41 @@ def make_callback(name: str) -> Callable[[Plan], TrainerCallback]:
         problem = _missing(name)
         if problem is not None:
             raise UserError(problem.message, help=problem.help)
-        for key, variable in VARIABLES.items():
-            if key.startswith((name, f"hf_{name}")) and plan.recipe[key] is not None:
-                os.environ[variable] = str(plan.recipe[key])
+        variables = {
+            variable: str(plan.recipe[key])
+            for key, variable in VARIABLES.items()
+            if key.startswith((name, f"hf_{name}")) and plan.recipe[key] is not None
+        }
         made: dict[str, Any] = {
             "tensorboard": integrations.TensorBoardCallback,
             "wandb": integrations.WandbCallback,
             "mlflow": integrations.MLflowCallback,
             "trackio": integrations.TrackioCallback,
         }
-        return made[name]()  # type: ignore[no-any-return]
+        before = {variable: os.environ.get(variable) for variable in variables}
+        os.environ.update(variables)
+        return _putting_back(made[name](), before)
 
     return callback
+
+
+def _putting_back(tracker: TrainerCallback, before: Mapping[str, str | None]) -> TrainerCallback:
+    """`tracker`, which leaves the environment as it was `before` when a training ends: the next run of this process may
+    be another. The tools read it until then."""
+    finish = tracker.on_train_end
+
+    def on_train_end(*given: Any, **more: Any) -> Any:
+        try:
+            return finish(*given, **more)
+        finally:
+            for variable, value in before.items():
+                if value is None:
+                    os.environ.pop(variable, None)
+                else:
+                    os.environ[variable] = value
+
+    tracker.on_train_end = on_train_end  # type: ignore[method-assign]
+    return tracker
 
 
 def _missing(name: str) -> Problem | None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from core import cli
+from core import cli, interrupts
 from core.cli import COMMANDS, command_parser, main
 from core.errors import DataError, PluginError, Position, Problem, RecipeError, UserError
 from core.testing.recipes import write_tiny_recipe
@@ -201,6 +204,40 @@ def test_an_interrupt_is_130(
     failing(interrupt)
     assert main(["report", "x"]) == 130
     assert capsys.readouterr().err == shown
+
+
+@pytest.fixture
+def own_handler() -> Iterator[None]:
+    """Python's own handler of interrupts, whatever runs these tests has set."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_that_an_import_turned_into_another_error_is_130(
+    own_handler: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(arguments: list[str]) -> int:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setattr(cli, "_dispatch", interrupted)
+    assert main(["report", "x"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_an_error_long_after_an_interrupt_is_a_bug(own_handler: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(arguments: list[str]) -> int:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(cli, "_dispatch", interrupted)
+    monkeypatch.setattr(interrupts, "LATELY_SECONDS", 0.0)
+    with pytest.raises(ZeroDivisionError):
+        main(["report", "x"])
 
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 
 from core.check import check_recipe
 from core.cli import main
+from core.errors import UserError
 from core.host import Host, load_host
 from core.plan import make_plan
 from core.recipe import load_recipe
+from core.scaffold.files import write_new
 
 ROWS: dict[str, dict[str, Any]] = {
     "alpaca": {"instruction": "Say yes.", "input": "", "output": "yes"},
@@ -211,3 +214,18 @@ def test_it_needs_no_torch(here: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    files = {tmp_path / "mine" / "a" / "one.yml": "seed: 1\n", tmp_path / "b" / "c" / "two.yml": "x" * 100_000}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(UserError, match=r"two.yml' cannot be written: File too large"):
+            write_new(files)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"], "nothing of ours stays, nothing of others goes"
+    write_new(files)
+    assert all(path.read_text() == text for path, text in files.items())

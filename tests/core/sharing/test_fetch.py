@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import json
 import os
+import resource
 import shutil
 import ssl
 import subprocess
@@ -303,3 +304,16 @@ def test_a_base_on_the_hub_that_cannot_be_had_is_told_where_it_is_asked_for(hub:
     code, text = check(tmp_path, "http://127.0.0.1:1")
     assert code == 2
     assert text.count("cannot be fetched: ") == 2
+
+
+def test_a_full_disk_leaves_no_part_of_what_was_fetched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        fetch._keep(tmp_path / "recipes" / "base", b"x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "recipes").iterdir()) == []
+    assert "cannot be written, so it is fetched anew each time: File too large" in capsys.readouterr().err
+    fetch._keep(tmp_path / "recipes" / "base", b"x" * 100_000)
+    assert [file.stat().st_size for file in (tmp_path / "recipes").iterdir()] == [100_000]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,16 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(
 def test_settings_reach_the_tool_and_secrets_are_none_of_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: Path
 ) -> None:
+    from transformers import TrainerCallback
     from transformers.integrations import integration_utils
 
+    made = TrainerCallback()
     for variable in trackers.VARIABLES.values():
         monkeypatch.setenv(variable, "before")
     monkeypatch.setattr(trackers, "find_spec", lambda package: object())
-    monkeypatch.setattr(integration_utils, "WandbCallback", lambda: "made")
+    monkeypatch.setattr(integration_utils, "WandbCallback", lambda: made)
     plan = make_test_plan(tmp_path, tiny_model, wandb_project="icd", wandb_mode="offline", mlflow_tracking_uri="there")
-    assert make_callback("wandb")(plan) == "made"
+    assert make_callback("wandb")(plan) is made
     assert trackers.os.environ["WANDB_PROJECT"] == "icd"
     assert trackers.os.environ["WANDB_MODE"] == "offline"
     assert trackers.os.environ["WANDB_ENTITY"] == "before"
@@ -137,3 +140,37 @@ def test_trackio_keeps_the_losses(tmp_path: Path, tiny_model: Path, monkeypatch:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
     train(tmp_path, tiny_model, "trackio", trackio_project_name="icd")
     assert list(tmp_path.rglob("icd*"))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_environment_is_as_before_when_a_training_ends(
+    fails: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: Path
+) -> None:
+    from transformers import TrainerCallback
+    from transformers.integrations import integration_utils
+
+    seen: list[tuple[str | None, ...]] = []
+
+    def now() -> tuple[str | None, ...]:
+        return os.environ.get("WANDB_PROJECT"), os.environ.get("WANDB_NAME")
+
+    class Tracker(TrainerCallback):
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            seen.append(now())
+            if fails:
+                raise OSError("the tracker's server has gone")
+
+    monkeypatch.setattr(trackers, "find_spec", lambda package: object())
+    monkeypatch.setattr(integration_utils, "WandbCallback", Tracker)
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    monkeypatch.delenv("WANDB_NAME", raising=False)
+    plan = make_test_plan(tmp_path, tiny_model, wandb_project="icd", wandb_name="first")
+    tracker = make_callback("wandb")(plan)
+    assert now() == ("icd", "first")
+    if fails:
+        with pytest.raises(OSError, match="has gone"):
+            tracker.on_train_end(None, None, None)  # type: ignore[arg-type]
+    else:
+        tracker.on_train_end(None, None, None)  # type: ignore[arg-type]
+    assert seen == [("icd", "first")]
+    assert now() == ("mine", None)
