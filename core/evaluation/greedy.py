@@ -29,15 +29,17 @@ KEPT = 0.75  # of the rows: once no more than these are still running, the other
 class Decoder:
     """A model and what its forward understands, looked up once.
 
-    cached: the model takes a key/value cache; without one every step recomputes the whole row. shareable: every layer
-    attends to the whole past by stated positions, so that a prefix can be computed once for rows of different length.
-    synced: the weights are spread over the ranks, so all ranks must call the model equally often.
+    cached: the model takes a key/value cache; without one every step recomputes the whole row. positioned: positions
+    can be stated, and mean the same in rows of any length. shareable: every layer also attends to the whole past, so
+    that a prefix can be computed once for rows of different length. synced: the weights are spread over the ranks, so
+    all ranks must call the model equally often.
     """
 
     model: Module
     config: Any
     accepts: frozenset[str]
     cached: bool
+    positioned: bool
     shareable: bool
     synced: bool
     device: torch.device
@@ -66,12 +68,14 @@ def make_decoder(model: Module) -> Decoder:
     config = inner.config
     prompt_learning = bool(getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False))
     cached = "past_key_values" in accepts and (takes_rest or "use_cache" in accepts) and not prompt_learning
+    positioned = "position_ids" in accepts and not _changing_positions(config)
     return Decoder(
         model=model,
         config=config,
         accepts=accepts,
         cached=cached,
-        shareable=cached and "position_ids" in accepts and full_attention(config) and not _changing_positions(config),
+        positioned=positioned,
+        shareable=cached and positioned and full_attention(config),
         synced=is_sharded(model),
         device=next(model.parameters()).device,
     )

@@ -88,9 +88,10 @@ def _measure(
 
 
 def _keeps_rows_apart(decoder: Decoder) -> bool:
+    """Whether packed rows give the figures of single ones; sliding windows have masks of their own, as in training."""
     from core.packing import probe_isolated_attention, supports_isolated_attention
 
-    supported = decoder.shareable and supports_isolated_attention(decoder.config)[0]
+    supported = decoder.cached and decoder.positioned and supports_isolated_attention(decoder.config)[0]
     return supported and probe_isolated_attention(decoder.model)[0]
 
 

@@ -117,6 +117,7 @@ def test_a_rotary_embedding_that_changes_with_length_is_not_shared() -> None:
     changing = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     config = Qwen3Config(**SMALL, **SIZES, head_dim=8, rope_parameters=changing)
     assert not make_decoder(make_model(config)).shareable
+    assert not make_decoder(make_model(config)).positioned
 
 
 def test_without_a_cache_the_answers_are_the_same() -> None:

@@ -14,6 +14,7 @@ from core.evaluation.batches import Batching
 from core.evaluation.generate import Decoding
 from core.evaluation.greedy import make_decoder
 from core.evaluation.likelihood import measure_choices, measure_rows
+from tests.core.packing.packing_cases import WINDOW, make_model
 
 PROMPTS = [
     f"Answer the question with yes or no. Is {number * 37} even?{' Think.' * (number % 4)}\nAnswer: "
@@ -61,6 +62,27 @@ def test_rows_in_any_number_of_bins_are_as_likely_as_by_themselves(
     for index in range(len(rows)):
         assert packed[index]["tokens"] == plain[index]["tokens"]
         assert packed[index]["nll"] == pytest.approx(plain[index]["nll"], abs=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["mistral", "qwen2-windowed", "gemma2", "gemma3"])
+def test_rows_of_models_with_sliding_windows_are_packed_too(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    windowed = make_model(kind, "eager" if kind == "gemma2" else "sdpa", torch.float32).eval()
+    draw = random.Random(11)
+    stem = [draw.randrange(5, 60) for _ in range(2 * WINDOW)]
+    rows = []
+    for number in range(8):
+        ids = stem + [draw.randrange(5, 60) for _ in range(number + 2 * WINDOW)]
+        rows.append(Tokenized(ids, [-100] * len(stem) + ids[len(stem) :], 0))
+    decoder = make_decoder(windowed)
+    assert not decoder.shareable, "its cache does not keep all"
+    plain = measure_rows(decoder, rows, decoding(8), packed=False)
+    monkeypatch.setattr(likelihood, "padded_nll", lambda *_: pytest.fail("the rows were not packed"))
+    packed = measure_rows(decoder, rows, decoding(8))
+    assert [packed[index]["tokens"] for index in range(8)] == [plain[index]["tokens"] for index in range(8)]
+    for index in range(8):
+        assert packed[index]["nll"] == pytest.approx(plain[index]["nll"], rel=1e-5)
 
 
 def test_a_model_that_cannot_keep_rows_apart_gets_them_one_by_one(
