@@ -3,7 +3,7 @@
     python benchmarks/bench_plan.py [--quick] [--only NAME ...] [--json FILE]
 
 Each case is planned by `tunesmith plan` in one process and trained for two steps (the second has the optimizer's
-states) in another, both fresh. Memory is compared, not time, so another program beside it does no harm. With --json,
+states; 24 where batches are ragged) in another, both fresh. Memory is compared, not time, so another program beside it does no harm. With --json,
 peaks that are in the file already are kept, and planned for anew; delete the file to measure them again.
 """
 
@@ -37,7 +37,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "gradient_checkpointing": True,
     },
     "1 x 1024, bf16": {"micro_batch_size": 1, "sequence_len": 1024, "bf16": True},
+    "16 short, shared, bf16": {
+        "micro_batch_size": 16,
+        "sequence_len": 512,
+        "bf16": True,
+        "share_prefixes": True,
+        "max_steps": 24,  # no two alike: gaps between tensors grow for some steps
+    },
 }
+PREFIX = 27  # tokens that short rows begin with, as those of the quickstart do
 QUICK = ("4 x 256",)
 STEPS = 2
 
@@ -73,7 +81,10 @@ def cases(settings: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 def planned_and_measured(recipe: dict[str, Any], folder: Path, known: dict[str, Any] | None) -> dict[str, Any]:
     """Plan `recipe` on rows that are all as long as it allows, and train it, unless its peak is known."""
     rows = folder / "rows.jsonl"
-    write_rows(rows, count=recipe["micro_batch_size"] * STEPS, length=recipe["sequence_len"])
+    if recipe.get("share_prefixes"):
+        write_short_rows(rows, count=recipe["micro_batch_size"] * recipe["max_steps"])
+    else:
+        write_rows(rows, count=recipe["micro_batch_size"] * STEPS, length=recipe["sequence_len"])
     file = folder / "recipe.json"
     whole = {
         "base_model": BASE,
@@ -127,6 +138,16 @@ def write_rows(file: Path, *, count: int, length: int) -> None:
         for _ in range(count):
             ids = [draw.randrange(1000, 40000) for _ in range(length)]
             lines.write(json.dumps({"input_ids": ids, "labels": [-100] * half + ids[half:]}) + "\n")
+
+
+def write_short_rows(file: Path, *, count: int) -> None:
+    """Rows of random token ids of many lengths that begin alike; the last 14 of each are trained."""
+    draw = random.Random(42)
+    prefix = [draw.randrange(1000, 40000) for _ in range(PREFIX)]
+    with file.open("w", encoding="utf-8") as lines:
+        for _ in range(count):
+            ids = prefix + [draw.randrange(1000, 40000) for _ in range(draw.randint(18, 38))]
+            lines.write(json.dumps({"input_ids": ids, "labels": [-100] * (len(ids) - 14) + ids[-14:]}) + "\n")
 
 
 def row(name: str, case: dict[str, Any]) -> str:

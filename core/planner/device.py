@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GIB = 2**30
+RUN_LIBRARIES = 50 * 2**20  # what a run on a CPU loads beyond what planning does: measured, see docs/planning.md
 CUDA_CONTEXT = 0.6 * GIB  # what CUDA, its libraries and kernels take of a device before the first tensor
 SPARE = 0.04  # of the memory: left for what an allocator cannot place without gaps
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")

@@ -60,7 +60,7 @@ def lay_out(
     from core.models.shape import token_count
     from core.planner.advice import advise
     from core.planner.approaches import approaches
-    from core.planner.device import gpu_of, this_device
+    from core.planner.device import RUN_LIBRARIES, gpu_of, this_device
     from core.planner.estimate import estimate
     from core.planner.sample import sample_of
     from core.planner.sharding import STRATEGIES, left_out, strategy_of
@@ -71,6 +71,8 @@ def lay_out(
     import peft  # noqa: F401  (part of a run's process, whose size is taken next)
 
     device = gpu_of(gpu_memory) if gpu_memory else this_device()
+    if device.kind == "cpu":
+        device = replace(device, base=device.base + RUN_LIBRARIES)
     estimates, notes = [], [sample.note]
     speed = pace(device, teraflops=teraflops, price=price)
     if device.kind == "cpu" and ranks > 1:
