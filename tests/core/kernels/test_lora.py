@@ -123,3 +123,19 @@ def test_scoring_and_the_view_of_the_base_are_untouched():
         assert torch.equal(fused(ids).logits, plain(ids).logits)
         with plain.disable_adapter(), fused.disable_adapter():
             assert torch.equal(fused(ids).logits, plain(ids).logits)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("packed", [False, True])
+def test_loss_and_gradients_on_a_gpu_are_those_of_peft(packed):
+    ids = torch.randint(1, 60, (3, 11), generator=torch.Generator().manual_seed(0)).cuda()
+    plain, fused = (adapted(torch.float32, packed=packed).cuda() for _ in range(2))
+    assert fuse_lora(fused) == 14
+    expected, loss = loss_of(plain, ids), loss_of(fused, ids)
+    assert abs(loss - expected) <= 1e-4 * expected
+    assert largest_difference(gradients(fused, loss), gradients(plain, expected)) <= 1e-4
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        narrow = loss_of(fused, ids)
+    narrow.backward()
+    assert abs(narrow - expected) <= 2e-2 * expected

@@ -113,6 +113,14 @@ def test_what_counts_as_out_of_memory() -> None:
     assert not is_out_of_memory(ValueError("out of memory"))
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_without_room_says_it_in_words_that_are_known() -> None:
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**46, device="cuda")
+    assert is_out_of_memory(error.value)
+
+
 def test_pieces_hold_every_unit_once_in_order() -> None:
     batch = MicroBatch((5, 3, 9, 1, 7))
     for pieces in (1, 2, 3, 4, 8):

@@ -236,3 +236,21 @@ def test_a_run_in_bfloat16_resumes_to_the_last_bit(prepare: Callable[..., Any], 
 )
 def test_optimizers_that_move_each_parameter_by_itself(name: str, expected: bool) -> None:
     assert rounds_stochastically(name) is expected
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_gpu_draws_alike_for_the_same_step_and_keeps_the_mean(fused: bool) -> None:
+    def moved(step: int) -> torch.Tensor:
+        parameter = torch.nn.Parameter(torch.ones(2**20 + 3, dtype=torch.bfloat16, device="cuda"))
+        inner = torch.optim.AdamW([parameter], lr=1e-4, weight_decay=0.0, fused=fused)
+        optimizer = StochasticRounding(inner, 7, lambda: step)
+        parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        assert inner.state[parameter]["exp_avg"].dtype == torch.float32
+        return parameter.detach()
+
+    assert torch.equal(moved(3), moved(3))
+    assert not torch.equal(moved(3), moved(4))
+    assert float(moved(3).double().mean()) == pytest.approx(1 - 1e-4, abs=1e-5)
