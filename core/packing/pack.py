@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from core.packing.prefixes import fill_apart, fill_bins, lay_out
 from core.packing.rows import Bin, blank_bin, outline, trace_row
 
 CAPACITY_STEP = 1.25  # ratio between the bin capacities that pack_step tries
+LEVELLED_BINS = 100
+LEVEL_SLACK = 1.01  # room of bins alike in size, over their mean
 PASS_TOKENS = 100  # what computing one more bin costs, in tokens: measured, see benchmarks/LOG.md
 
 
@@ -62,19 +65,40 @@ def pack_dataset(
         lengths = array("q", (row.length for row in outlines))
         # padded, a bin costs all that it has room for, whatever it stores: the fewest are best
         bin_cost = max(PASS_TOKENS, sum(lengths)) if padded else PASS_TOKENS
-        bins, stored = cheapest_bins(outlines, sequence_len, bin_cost)
-        sizes = array("q", stored)
+        bins, sizes = _levelled(lambda room: cheapest_bins(outlines, room, bin_cost), sequence_len, lengths, bin_cost)
     else:
         lengths = array("q", (outline(row, share=False).length for row in rows))
-        bins = fill_apart(lengths, sequence_len)
-        sizes = array("q", (sum(lengths[row] for row in members) for members in bins))
+
+        def apart(room: int) -> tuple[list[list[int]], list[int]]:
+            found = fill_apart(lengths, room)
+            return found, [sum(lengths[row] for row in members) for members in found]
+
+        bins, sizes = _levelled(apart, sequence_len, lengths, PASS_TOKENS)
     return Packing(
         bins=tuple(map(tuple, bins)),
-        sizes=sizes,
+        sizes=array("q", sizes),
         capacity=sequence_len,
         row_tokens=sum(lengths),
         idle_rows=sum(not length for length in lengths),
     )
+
+
+def _levelled(
+    fill: Callable[[int], tuple[list[list[int]], list[int]]], capacity: int, lengths: Sequence[int], bin_cost: float
+) -> tuple[list[list[int]], list[int]]:
+    """What `fill` makes of `capacity`; where it is a few bins, made alike in size if that costs no more.
+
+    First-fit leaves what is over to the last bin, and the rank that gets it waits for the others.
+    """
+    bins, sizes = fill(capacity)
+    if not 1 < len(bins) <= LEVELLED_BINS:
+        return bins, sizes
+    room = max(max(lengths), math.ceil(LEVEL_SLACK * sum(sizes) / len(bins)))
+    if room >= capacity:
+        return bins, sizes
+    level = fill(room)
+    cheaper = sum(level[1]) + bin_cost * len(level[1]) <= sum(sizes) + bin_cost * len(sizes)
+    return level if cheaper else (bins, sizes)
 
 
 def lay_out_rows(rows: Sequence[Mapping[str, Any]], *, share_prefixes: bool = True) -> Bin:

@@ -105,6 +105,21 @@ def test_a_packing_holds_every_row_once_and_knows_its_bins(found, share, capacit
     assert packing.bins == pack_dataset(found, capacity, share_prefixes=share).bins
 
 
+@pytest.mark.parametrize("share", [False, True])
+def test_a_few_bins_are_made_alike_in_size(share):
+    found = [{"input_ids": [k, 7, 8, 9, 5], "labels": [-100, -100, -100, -100, 5]} for k in range(60)]
+    packing = pack_dataset(found, 200, share_prefixes=share)
+    assert sorted(packing.sizes) == [120, 120]  # first-fit alone: 200 and 40
+    assert packing.capacity == 200
+    assert sorted(row for members in packing.bins for row in members) == list(range(60))
+
+
+def test_bins_are_not_made_alike_where_that_takes_more_of_them():
+    found = [{"input_ids": [k] * 61, "labels": [-100] * 60 + [k]} for k in range(5)]
+    # two bins of 150 would do for the tokens, and no row is cut
+    assert sorted(pack_dataset(found, 190).sizes) == [120, 180]
+
+
 def test_a_row_longer_than_a_bin_is_named():
     row = {"input_ids": list(range(12)), "labels": list(range(12))}
     for pack in (pack_dataset, pack_step):
