@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from gpu_cases import CASES, Case
+from gpu_cases import CASES, SHAPES, Case, planned
 
 SIDE = Path(__file__).resolve().parent / "gpu_side.py"
 NOT_MEASURED = "not measured"
@@ -154,6 +154,19 @@ def table(cases: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join([*lines, "", "One GPU proves nothing about several."])
 
 
+def plan_table(cases: Sequence[Case], memory: float) -> str:
+    """What the planner expects of `cases`, in GiB of tensors, on a GPU of `memory` GiB."""
+    lines = [
+        "| case | weights | gradients | optimizer | activations | logits | peak |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for case in cases:
+        with tempfile.TemporaryDirectory() as folder:
+            found = planned(SHAPES[case.shape], case, case.length, Path(folder), memory * GIB)
+        lines.append(f"| {case.name} | {' | '.join(f'{found[name] / GIB:.1f}' for name in names)} |")
+    return "\n".join(lines)
+
+
 def number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
@@ -185,11 +198,16 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=6, help="steps that are timed, after 2 to warm up")
     parser.add_argument("--quick", action="store_true", help="2 steps, and only the cases with a goal")
     parser.add_argument("--no-liger", action="store_true", help="without Liger's kernels, on both sides")
+    parser.add_argument("--plan", type=float, metavar="GIB", help="only say what the planner expects on such a GPU")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     told = parser.parse_args()
     asked = told.cases.split(",") if told.cases else [case.name for case in CASES if case.goal or not told.quick]
     if unknown := set(asked) - set(names):
         parser.error(f"no case called {', '.join(sorted(unknown))}")
+    chosen = [case for case in CASES if case.name in asked]
+    if told.plan:
+        print(plan_table(chosen, told.plan))
+        return 0
     until = time.monotonic() + 60 * told.minutes
     about = apart("about", SECONDS_A_SIDE)
     if "failed" in about:
@@ -199,7 +217,6 @@ def main() -> int:
     there = ", ".join(f"{name} {version or 'is not there'}" for name, version in about["versions"].items())
     print(f"{about['device']}, CUDA {about['cuda']}: {there}", flush=True)
     cases = kept(told.json, setting)
-    chosen = [case for case in CASES if case.name in asked]
     for job in jobs(chosen, told.attention, about, liger=not told.no_liger):
         if job.name not in cases:
             cases[job.name] = measured(job, about, until, steps=steps)

@@ -134,6 +134,16 @@ def test_a_base_in_4_bits_is_adapted_as_a_loaded_one(scripts):
     assert not [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
 
 
+def test_the_planner_sees_the_70b_model_within_its_goal(scripts):
+    gpu, cases, _ = scripts
+    table = gpu.plan_table([case for case in cases.CASES if case.shape == "70B"], 46).splitlines()
+    name, *figures = (cell.strip() for cell in table[2].strip("|").split("|"))
+    weights, gradients, optimizer, _, _, peak = map(float, figures)
+    assert name == "70B QLoRA 2k"
+    assert (weights, gradients, optimizer) == (37.6, 0.8, 1.5)
+    assert peak < 44
+
+
 def test_rows_fill_a_bin(scripts):
     _, cases, _ = scripts
     for length in (64, 2048):
