@@ -156,10 +156,8 @@ def table(cases: Mapping[str, Mapping[str, Any]]) -> str:
 
 def plan_table(cases: Sequence[Case], memory: float) -> str:
     """What the planner expects of `cases`, in GiB of tensors, on a GPU of `memory` GiB."""
-    lines = [
-        "| case | weights | gradients | optimizer | activations | logits | peak |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    names = ("weights", "gradients", "optimizer", "activations", "logits", "peak")
+    lines = [f"| case | {' | '.join(names)} |", "|---" * 7 + "|"]
     for case in cases:
         with tempfile.TemporaryDirectory() as folder:
             found = planned(SHAPES[case.shape], case, case.length, Path(folder), memory * GIB)
