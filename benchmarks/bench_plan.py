@@ -3,8 +3,9 @@
     python benchmarks/bench_plan.py [--quick] [--only NAME ...] [--json FILE]
 
 Each case is planned by `tunesmith plan` in one process and trained for two steps (the second has the optimizer's
-states; 24 where batches are ragged) in another, both fresh. Memory is compared, not time, so another program beside it does no harm. With --json,
-peaks that are in the file already are kept, and planned for anew; delete the file to measure them again.
+states; 24 where batches are ragged) in another, both fresh. Memory is compared, not time, so another program beside it
+does no harm. With --json, peaks that are in the file already are kept, and planned for anew; delete the file to measure
+them again.
 """
 
 from __future__ import annotations
