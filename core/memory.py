@@ -22,7 +22,7 @@ USUAL_MMAP, USUAL_TRIM = 32 * 2**20, 64 * 2**20
 SMALL = 2**20
 # how many products stay compiled, each for the shapes it met: by oneDNN, and by torch's layer above it
 KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-KERNELS = 48  # a step of a decoder with LoRA has some 40
+KERNELS = 64  # a step of a decoder with LoRA has some 40, and too few would be compiled again in every layer
 
 
 # how the allocators of CPU and CUDA, and the libraries that allocate for themselves, say that there is no room

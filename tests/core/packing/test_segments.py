@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from core.kernels import fuse_norms
 from core.packing import (
-    attention_mask,
     arranged,
+    attention_mask,
     collate_bins,
     lay_out_rows,
     logit_transform,
