@@ -22,7 +22,7 @@ USUAL_MMAP, USUAL_TRIM = 32 * 2**20, 64 * 2**20
 SMALL = 2**20
 # how many products stay compiled, each for the shapes it met: by oneDNN, and by torch's layer above it
 KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-KERNELS = 64  # a step of a decoder with LoRA has some 40, and too few would be compiled again in every layer
+KERNELS = 48  # a step of a decoder with LoRA has some 40, half of them in each direction
 
 
 # how the allocators of CPU and CUDA, and the libraries that allocate for themselves, say that there is no room
@@ -43,9 +43,8 @@ def keep_few_kernels() -> None:
 
     Both libraries keep 1,024 of them, about 0.5 MB each, in gaps between tensors. Ragged batches ask for new ones in
     every step: in training SmolLM2 that was 15 MB a step. Where each stays for several steps, it keeps others out of
-    the place it takes: 20 steps of the quickstart peak at 1,900 MiB with 128 of them, at 1,690 with 64, at
-    1,600 with 48, and at 1,440
-    (2.5 times as slow) with 2. Read at the first product, so call it before that.
+    the place it takes: 20 steps of the quickstart peak at 1,900 MiB with 128 of them, at 1,690 with 64, at 1,600 with
+    48, and at 1,440 with 2, which takes 2.5 times as long; 48 and 128 take the same. Read at the first product, so call it before that.
     """
     for name in KERNEL_CACHES:
         os.environ.setdefault(name, str(KERNELS))
