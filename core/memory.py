@@ -44,7 +44,8 @@ def keep_few_kernels() -> None:
     Both libraries keep 1,024 of them, about 0.5 MB each, in gaps between tensors. Ragged batches ask for new ones in
     every step: in training SmolLM2 that was 15 MB a step. Where each stays for several steps, it keeps others out of
     the place it takes: 20 steps of the quickstart peak at 1,900 MiB with 128 of them, at 1,690 with 64, at 1,600 with
-    48, and at 1,440 with 2, which takes 2.5 times as long; 48 and 128 take the same. Read at the first product, so call it before that.
+    48, and at 1,440 with 2, which takes 2.5 times as long; 48 and 128 take the same. Read at the first product, so call
+    it before that.
     """
     for name in KERNEL_CACHES:
         os.environ.setdefault(name, str(KERNELS))
