@@ -12,6 +12,7 @@ import torch
 
 from core import Data, Plan, UserError, Workload
 from core.console import say, say_error
+from core.memory import is_out_of_memory
 from core.models.placement import sharded
 from core.planner.advice import advice_at_one_row
 from core.planner.approaches import Approach, with_values
@@ -21,7 +22,6 @@ from core.planner.sample import Sample
 from core.planner.shapes import NoShapes, as_no_shapes
 from core.processes import gather_objects
 
-from .out_of_memory import is_out_of_memory
 from .workload import sft_workload
 
 AUTO = "auto"

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from core import UserError
+from core.memory import is_out_of_memory
 from plugins.trainers.sft.batches import MicroBatch
-from plugins.trainers.sft.out_of_memory import divided, is_out_of_memory
+from plugins.trainers.sft.out_of_memory import divided
 from tests.core.plans import make_test_data
 
 Prepare = Callable[..., tuple[Any, Any]]
