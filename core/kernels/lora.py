@@ -119,6 +119,9 @@ def _forward(layer: Any, otherwise: Any, x: torch.Tensor, *args: Any, **kwargs: 
     (name,) = layer.active_adapters
     base, kind = layer.base_layer, x.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else _computes_in(base, x)
+    if in_four_bits(base) and getattr(base, "compute_dtype", None) not in (None, dtype):
+        left: torch.Tensor = otherwise(x)  # a format of the recipe's own choice, which is that of the product alone
+        return left
     result: torch.Tensor = LoraLinear.apply(  # type: ignore[no-untyped-call]
         x, base.weight, base.bias, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name], dtype
     )
@@ -126,8 +129,6 @@ def _forward(layer: Any, otherwise: Any, x: torch.Tensor, *args: Any, **kwargs: 
 
 
 def _computes_in(base: Any, x: torch.Tensor) -> torch.dtype:
-    """The format that a base layer computes in by itself."""
-    if not in_four_bits(base):
-        dtype: torch.dtype = base.weight.dtype
-        return dtype
-    return getattr(base, "compute_dtype", None) or x.dtype
+    """The format that a base layer takes and gives by itself."""
+    dtype: torch.dtype = x.dtype if in_four_bits(base) else base.weight.dtype
+    return dtype

@@ -66,6 +66,22 @@ def test_on_a_base_in_4_bits_too(kind):
     assert held == [id(parameter) for parameter in fused.parameters()]
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_format_that_the_recipe_has_4_bits_compute_in_is_left_to_peft(autocast):
+    held = torch.float32 if autocast else torch.bfloat16
+    x, found = torch.randn(5, 16, generator=torch.Generator().manual_seed(0)).to(held), []
+    for fuse in (False, True):
+        model = adapted(held, packed=True)
+        layer = model.base_model.model.model.layers[0].mlp.gate_proj
+        layer.base_layer.compute_dtype = torch.float32
+        if fuse:
+            assert fuse_lora(model) == 14
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            found.append(layer(x))
+    assert found[0].dtype == found[1].dtype == held
+    assert torch.equal(*found)
+
+
 def test_in_4_bits_nothing_unpacked_is_kept_for_the_backward_pass():
     model = adapted(torch.float32, packed=True)
     fuse_lora(model)
