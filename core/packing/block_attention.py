@@ -8,6 +8,7 @@ operands' dtype, and write into the layout of all blocks (see `arranged`).
 from __future__ import annotations
 
 import torch
+from torch.nn import functional
 
 from core.packing.arranged import Lines
 
@@ -26,9 +27,9 @@ def attend(
     """query [count, heads, length, d], key and value [count, kv heads, a + length, d]; the result goes to `output`,
     shaped like the query but with the values' width. Returns what the backward pass needs of it."""
     if not lines.short:
-        k, v = _repeated(query, key, value)
-        result, kept = FLASH(query, k, v, 0.0, lines.mask is None, attn_mask=lines.mask, scale=scaling)
-        output.copy_(result)
+        q, k, v = _alike_in_width(query, *_repeated(query, key, value))
+        result, kept = FLASH(q, k, v, 0.0, lines.mask is None, attn_mask=lines.mask, scale=scaling)
+        output.copy_(result[..., : output.shape[-1]])
         normaliser: torch.Tensor = kept
         return normaliser
     assert lines.mask is not None
@@ -52,11 +53,10 @@ def attend_backward(
 ) -> None:
     """The gradients of query, key and value go to `found`, shaped like these; kept: what `attend` returned."""
     if not lines.short:
-        k, v = _repeated(query, key, value)
-        gradients = FLASH_BACKWARD(
-            grad, query, k, v, output, kept, 0.0, lines.mask is None, attn_mask=lines.mask, scale=scaling
-        )
-        for own, gradient in zip(found, gradients, strict=True):
+        operands = _alike_in_width(grad, query, *_repeated(query, key, value), output)
+        gradients = FLASH_BACKWARD(*operands, kept, 0.0, lines.mask is None, attn_mask=lines.mask, scale=scaling)
+        for own, wide in zip(found, gradients, strict=True):
+            gradient = wide[..., : own.shape[-1]]
             own.copy_(gradient if own.shape == gradient.shape else gradient.unflatten(1, (own.shape[1], -1)).sum(2))
         return
     keys, values = key.flatten(0, 1), value.flatten(0, 1)
@@ -72,6 +72,12 @@ def attend_backward(
 def _grouped(states: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     """[count, heads, length, d] as [count * kv heads, groups * length, d]; a view."""
     return states.view(len(keys), -1, states.shape[-1])
+
+
+def _alike_in_width(*states: torch.Tensor) -> list[torch.Tensor]:
+    """The states [..., d] with zeros up to the widest: the flash kernel takes no values of another width than keys."""
+    widest = max(one.shape[-1] for one in states)
+    return [functional.pad(one, (0, widest - one.shape[-1])) if one.shape[-1] < widest else one for one in states]
 
 
 def _repeated(query: torch.Tensor, *of_keys: torch.Tensor) -> tuple[torch.Tensor, ...]:

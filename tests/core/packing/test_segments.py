@@ -20,6 +20,7 @@ from core.packing import (
     target_logits,
     trained_token_loss,
 )
+from core.packing.segment_attention import segment_attention
 from core.packing.segments import NAME, segments_of
 from tests.core.packing.double import StayDouble
 from tests.core.packing.packing_cases import gradients, largest_difference, make_model, plain_loss, ragged_rows
@@ -57,6 +58,24 @@ def test_both_ways_of_a_block_equal_the_padded_computation(kind, way):
         loss = packed_loss(model, rows, share=True)
         assert abs(loss - expected) <= 1e-9 * abs(expected)
         assert largest_difference(gradients(model, loss), expected_gradients) <= 1e-9
+
+
+def test_values_may_be_narrower_than_keys(way):
+    """As in DeepSeek's models, whose keys have the rotary part besides."""
+    model = make_model("llama", "sdpa", torch.float64)
+    model.set_attn_implementation(register_segments())
+    batch = collate_bins([lay_out_rows(ragged_rows(4))], model.config)
+    length, draw = batch["input_ids"].shape[1], torch.Generator().manual_seed(0)
+    shapes = [(1, 4, length, 6), (1, 2, length, 6), (1, 2, length, 3)]
+    states = [torch.randn(shape, dtype=torch.float64, generator=draw, requires_grad=True) for shape in shapes]
+    mask = batch["attention_mask"]
+    found = segment_attention(model, *states, mask)[0].transpose(1, 2)
+    expected = torch.nn.functional.scaled_dot_product_attention(*states, attn_mask=mask, enable_gqa=True)
+    assert found.shape == expected.shape == (1, 4, length, 3)
+    assert (found - expected).norm() <= 1e-12 * expected.norm()
+    above = torch.randn(found.shape, dtype=torch.float64, generator=draw)
+    pairs = zip(torch.autograd.grad(found, states, above), torch.autograd.grad(expected, states, above), strict=True)
+    assert all((ours - theirs).norm() <= 1e-12 * theirs.norm() for ours, theirs in pairs)
 
 
 @pytest.mark.parametrize("held", [torch.float32, torch.bfloat16])
