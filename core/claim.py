@@ -64,10 +64,15 @@ def held_output_dir(plan: Plan, *, look_again: Callable[[Plan], None] = refuse_e
 def refuse_live_run(folder: Path) -> None:
     """Raise `UserError` where another process writes into `folder` just now; for before anything is read or started.
 
-    Never within a claim of this process's own: closing the file would end it.
+    Never within a claim of this process's own: closing the file would end it. Of several processes none looks: the
+    main one may hold the folder for all before another comes here, and `held_output_dir` tells them all.
     """
     import fcntl
 
+    from core.processes import world_size
+
+    if world_size() > 1:
+        return
     try:
         file = os.open(folder / CLAIM_FILE, os.O_RDONLY)
     except OSError:  # nobody's, or a folder that is refused with its own reason

@@ -104,6 +104,15 @@ def test_no_live_run_is_seen_where_none_is(tmp_path: Path, holder: subprocess.Po
     refuse_live_run(tmp_path / "out")
 
 
+def test_a_rank_that_comes_late_does_not_take_its_own_run_for_another(
+    tmp_path: Path, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match="another run is writing"):
+        refuse_live_run(tmp_path / "out")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refuse_live_run(tmp_path / "out")
+
+
 def test_the_claim_of_a_process_that_was_killed_is_stale(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait()
