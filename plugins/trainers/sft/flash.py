@@ -19,7 +19,7 @@ from core.packing import (
     probe_isolated_attention,
     unwrapped,
 )
-from core.processes import device_type
+from core.processes import device_type, gather_objects
 
 from .packed import Layout
 
@@ -63,7 +63,7 @@ def choose_attention(plan: Plan, model: Any, data: Data, layout: Layout) -> Layo
     It cannot share prefixes: where `share_prefixes: auto` would, what computes less by `costs` is taken. Returns the
     layout to go on with.
     """
-    name, reason = flash_attention(plan, model)
+    name, reason = _of_all_ranks(flash_attention(plan, model))
     inner = unwrapped(model)
     present = inner.config._attn_implementation
     if name is None:
@@ -81,12 +81,23 @@ def choose_attention(plan: Plan, model: Any, data: Data, layout: Layout) -> Layo
             say(f"attention is computed with {present}: {saved}")
             return layout
         why = f"{reason}, and {saved}"
-    refused = taken(plan, model, name, packed=layout.bins)
-    if refused:
+    refusals = gather_objects([taken(plan, model, name, packed=layout.bins)])
+    if refused := next(filter(None, refusals), ""):
+        if inner.config._attn_implementation != present:  # it is another rank that cannot
+            inner.set_attn_implementation(present)
         say(f"attention is computed with {present}: {name} is installed, but {refused}")
         return layout
     say(f"attention is computed with {name}: {why} ({KEY})")
     return replace(layout, share=False)
+
+
+def _of_all_ranks(found: tuple[str | None, str]) -> tuple[str | None, str]:
+    """The choice that every rank can go with: machines may differ, and ranks have to lay out their rows alike."""
+    choices = gather_objects([found])
+    if len(set(choices)) == 1:
+        return found
+    lacking = next((f"{reason}, on one of the processes" for name, reason in choices if name is None), None)
+    return None, lacking or "each process would take another flash attention"
 
 
 def planned_sharing(plan: Plan, model: Any, data: Data, layout: Layout) -> Layout:

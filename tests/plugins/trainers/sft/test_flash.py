@@ -175,6 +175,26 @@ def test_one_that_fails_is_given_up(
         assert ("undefined symbol" if fault == "import" else "head dimension above 256") in said
 
 
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ((None, "flash attention is not installed"), "flash attention is not installed, on one of the processes"),
+        (("flash_attention_3", "it is installed"), "each process would take another flash attention"),
+        ("head dimension above 256", "flash_attention_2 is installed, but head dimension above 256"),
+    ],
+)
+def test_ranks_go_alike(
+    tmp_path: Path, gpu: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, other: Any, said: str
+) -> None:
+    """Rows without shared prefixes on one rank and with them on another would be other batches."""
+    gpu(2)
+    monkeypatch.setattr(flash, "gather_objects", lambda own: [*own, other if type(own[0]) is type(other) else own[0]])
+    model, layout = model_in(torch.bfloat16), Layout(bins=True, share=True)
+    assert choose_attention(make_plan(tmp_path), model, rows_alike(1, 60), layout) == layout
+    assert model.config._attn_implementation == "sdpa"
+    assert capsys.readouterr().out == f"attention is computed with sdpa: {said}\n"
+
+
 def test_without_the_package_what_is_missing_is_said(
     tmp_path: Path, gpu: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
