@@ -86,12 +86,13 @@ class Side:
             "val_loss": self.end["val_loss"],
             "timed": later,
         }
-        if "operations" in self.end:
-            # operations of all steps over the time of all steps, the first included
-            spent = sum(step["cpu"] for step in self.steps)
-            figures["gflops"] = self.end["operations"] / spent / 1e9
+        if "matrix_product_rate" in self.end:
+            first, last = self.steps[0], self.steps[-1]
+            computed = {what: last[f"computed_{what}s"] - first[f"computed_{what}s"] for what in ("token", "pair")}
+            operations = sum(self.end[f"per_{what}"] * count for what, count in {**computed, "target": tokens}.items())
+            figures["gflops"] = operations / cpu / 1e9
             figures["matrix_product_gflops"] = self.end["matrix_product_rate"] / 1e9
-            figures["computed_tokens"] = self.end["computed_tokens"]
+            figures["computed_tokens"] = last["computed_tokens"]
         return figures
 
 

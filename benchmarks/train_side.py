@@ -32,13 +32,21 @@ class Pace:
         self.started = float(os.environ["BENCH_STARTED"])
         self.mark = (time.perf_counter(), time.process_time())
         self.steps = 0
+        self.counts: dict[str, int] = {}  # of `count_operations`, where they are taken
 
     def step(self, tokens: int) -> None:
         """Called at the end of a step. tokens: trained so far."""
         wall, cpu = time.perf_counter() - self.mark[0], time.process_time() - self.mark[1]
         since_start = time.time() - self.started if not self.steps else None
         self.steps += 1
-        emit(event="step", seconds=wall, cpu=cpu, tokens=tokens, since_start=since_start)
+        emit(
+            event="step",
+            seconds=wall,
+            cpu=cpu,
+            tokens=tokens,
+            since_start=since_start,
+            **{f"computed_{what}": count for what, count in self.counts.items()},
+        )
         sys.stdin.readline()
         self.mark = (time.perf_counter(), time.process_time())
 
@@ -93,8 +101,8 @@ def run_ours(recipe: Path) -> None:
 
     plan, tokenizer, data, model = loaded(recipe)
     base = resident()
-    counts = count_operations(model)
     pace = Pace()
+    pace.counts = count_operations(model)
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):
@@ -107,7 +115,7 @@ def run_ours(recipe: Path) -> None:
     plan.output_dir.mkdir(parents=True, exist_ok=True)
     training = plan.trainer.prepare(plan, model, tokenizer, data)
     result = training.run()
-    finish(plan, result.model, data, base, counts, result.tokens)
+    finish(plan, result.model, data, base, result.tokens, counted=True)
 
 
 def run_loop(recipe: Path) -> None:
@@ -123,7 +131,6 @@ def run_loop(recipe: Path) -> None:
 
     plan, _, data, model = loaded(recipe)
     base = resident()
-    counts = count_operations(model)
     source = training_source(plan, model, data, choose_layout(plan, model))
     fuse_layers(model, norms=True)
     head = head_of(model, chunked=True)
@@ -145,7 +152,7 @@ def run_loop(recipe: Path) -> None:
         optimizer.zero_grad()
         tokens += count
         pace.step(tokens)
-    finish(plan, model, data, base, counts, tokens)
+    finish(plan, model, data, base, tokens)
 
 
 def run_trl(recipe: Path, packing: bool) -> None:
@@ -201,11 +208,11 @@ def run_trl(recipe: Path, packing: bool) -> None:
     model.config.use_cache = False
     trainer = Counting(model, config, train_dataset=rows, processing_class=tokenizer, callbacks=[Watch()])
     trainer.train()
-    finish(plan, trainer.model, data, base, {}, trainer.tokens)
+    finish(plan, trainer.model, data, base, trainer.tokens)
 
 
-def finish(plan: Any, model: Any, data: Any, base: int, counts: dict[str, int], tokens: int) -> None:
-    """Peak memory, the validation loss by plain padded rows, and what is known of the operations."""
+def finish(plan: Any, model: Any, data: Any, base: int, tokens: int, *, counted: bool = False) -> None:
+    """Peak memory, the validation loss by plain padded rows, and where operations were counted, what goes into them."""
     import torch
 
     peak = status("VmHWM") - base
@@ -220,12 +227,13 @@ def finish(plan: Any, model: Any, data: Any, base: int, counts: dict[str, int], 
             logits = model(input_ids=ids, logits_to_keep=trained, use_cache=False).logits[0].float()
             total += float(torch.nn.functional.cross_entropy(logits, labels[trained], reduction="sum"))
             targets += len(trained)
-    extra = operations(model, counts, tokens) if counts else {}
+    extra = operations(model) if counted else {}
     emit(event="done", peak_bytes=peak, val_loss=total / targets, tokens=tokens, **extra)
 
 
-def operations(model: Any, counts: dict[str, int], targets: int) -> dict[str, float]:
-    """Operations of the whole training (see the README for the formula), and the rate of its matrix products alone."""
+def operations(model: Any) -> dict[str, float]:
+    """Operations by token, by pair and by trained token (see the README for the formula), and the rate of the model's
+    matrix products alone."""
     import torch
 
     from core.packing import unwrapped
@@ -242,11 +250,11 @@ def operations(model: Any, counts: dict[str, int], targets: int) -> dict[str, fl
     width = config.num_attention_heads * (
         getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     )
-    count = (
-        counts["tokens"] * (4 * sum(w.numel() for w in linear) + 6 * adapters)
-        + 4 * targets * config.vocab_size * config.hidden_size
-        + counts["pairs"] * 12 * width * config.num_hidden_layers
-    )
+    per = {
+        "per_token": 4 * sum(w.numel() for w in linear) + 6 * adapters,
+        "per_pair": 12 * width * config.num_hidden_layers,
+        "per_target": 4 * config.vocab_size * config.hidden_size,
+    }
     dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") or linear[0].dtype == torch.bfloat16 else linear[0].dtype
     shapes = sorted({tuple(w.shape) for w in linear})
     done, seconds = 0.0, 0.0
@@ -257,7 +265,7 @@ def operations(model: Any, counts: dict[str, int], targets: int) -> dict[str, fl
             product()
             best = min(_seconds(product) for _ in range(5))
             done, seconds = done + share * 2 * 1024 * out * into, seconds + share * best
-    return {"operations": float(count), "matrix_product_rate": done / seconds, "computed_tokens": counts["tokens"]}
+    return {**per, "matrix_product_rate": done / seconds}
 
 
 def _seconds(product: Any) -> float:
