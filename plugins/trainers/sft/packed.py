@@ -108,14 +108,14 @@ def say_packing(packing: Packing, batches: BatchPlan, positions: Positions, name
     for number in range(min(REPORTED_STEPS, batches.steps_per_epoch)):
         for batch in (batch for ranks in batches.step(order, number) for batch in ranks if batch.counted):
             tokens += sum(packing.sizes[unit] for unit in batch.units)
-            places += positions([packing.sizes[unit] for unit in batch.units])
+            places += positions(batch.units)
     say(
         f"{name} rows packed into {len(packing.bins):,} bins of {packing.capacity:,} tokens, "
         f"{100 * packing.efficiency:.1f} % full; computes {100 * packing.computed_share:.0f} % of the tokens, "
         + ("with no padding" if places == tokens else f"and {100 * (1 - tokens / places):.1f} % of padding with them")
     )
     if name == "training":
-        say_balance(batches, lambda units: positions([packing.sizes[unit] for unit in units]), REPORTED_STEPS)
+        say_balance(batches, positions, REPORTED_STEPS)
 
 
 def say_balance(batches: BatchPlan, load: Callable[[tuple[int, ...]], float], most: int) -> None:
@@ -133,23 +133,25 @@ def say_balance_of_rows(dataset: Any, batches: BatchPlan, pad_to: int) -> None:
         say_balance(batches, lambda units: len(units) * max(pad_to, *(lengths[unit] for unit in units)), REPORTED_STEPS)
         return
     units = UnitRows(dataset, batches)
-    say_balance(
-        batches, lambda numbers: len(lay_out_rows(rows_of(units.__getitems__(MicroBatch(numbers))[1]))), PROBED_BATCHES
-    )
+    steps = max(1, PROBED_BATCHES // batches.accumulation)
+    say_balance(batches, lambda numbers: len(lay_out_rows(rows_of(units.__getitems__(MicroBatch(numbers))[1]))), steps)
 
 
-def bin_positions(plan: Plan, model: Any) -> Positions:
-    """How many positions are computed for a micro batch of bins of these sizes: what is more than the sizes pads."""
+def bin_positions(plan: Plan, model: Any, packing: Packing) -> Positions:
+    """How many positions are computed for a micro batch of these bins: what is more than their sizes pads."""
     pad_to = (plan.recipe["sequence_len"] or 0) if plan.recipe["pad_to_sequence_len"] else 0
     attention = unwrapped(model).config._attn_implementation
     one_by_one = on_cpu(model)
 
-    def positions(sizes: Sequence[int]) -> int:
+    def positions(units: Sequence[int]) -> int:
+        sizes = [packing.sizes[unit] for unit in units]
         if one_by_one:
             return sum(max(pad_to, size) for size in sizes)
+        longest = max(pad_to, *sizes)
+        if all(len(packing.bins[unit]) == 1 for unit in units):  # plain rows need nothing that tells them apart
+            return len(sizes) * longest
         if goes_by_lengths(attention):
             return max(pad_to * len(sizes), sum(sizes))
-        longest = max(pad_to, *sizes)
         return len(sizes) * (-(-longest // FLEX_BLOCK) * FLEX_BLOCK if attention == FLEX else longest)
 
     return positions

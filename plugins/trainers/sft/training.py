@@ -175,7 +175,7 @@ def _batches(
         form = collate_packed(plan, model, layout, pad)
     batches = BatchPlan(rows, lengths, size, world_size=world_size(), even=layout.bins, **options)
     if layout.bins:
-        say_packing(packing, batches, bin_positions(plan, model), name)
+        say_packing(packing, batches, bin_positions(plan, model, packing), name)
     elif layout.share:
         pair_cost = pair_cost_of(unwrapped(model).config)
         shared = collate_shared(plan, model, pair_cost, pad)

@@ -13,11 +13,12 @@ import torch
 from datasets import Dataset
 
 from core import UserError
-from core.packing import collate_bins, lay_out_rows, pack_dataset, register_segments
+from core.packing import Packing, collate_bins, lay_out_rows, pack_dataset, register_segments
 from core.types import Data
 from plugins.trainers.sft import packed
 from plugins.trainers.sft.batches import BatchPlan, row_lengths
 from plugins.trainers.sft.loss import head_of, summed_loss
+from plugins.trainers.sft.packed import Layout
 from plugins.trainers.sft.workload import planned_layout
 from tests.core.packing.packing_cases import WINDOW, make_model, plain_loss, ragged_rows
 from tests.core.plans import make_test_plan
@@ -284,7 +285,22 @@ def test_positions_that_are_computed_for_bins(
     model = with_attention("llama", attention).to("meta")
     setattr(model, packed.SHAPE_OF, device)
     plan = make_test_plan(tmp_path, tmp_path, sequence_len=200, pad_to_sequence_len=pad)
-    assert packed.bin_positions(plan, model)([128, 30]) == expected
+    packing = Packing(((0, 1), (2, 3)), (128, 30), 200, 158, 0)
+    assert packed.bin_positions(plan, model, packing)((0, 1)) == expected
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "flex_attention", "flash_attention_2"])
+def test_positions_are_those_of_the_batch(tmp_path: Path, attention: str) -> None:
+    rows = [{"input_ids": [k] * size, "labels": [k] * size} for k, size in enumerate((131, 41, 21, 21, 7, 7))]
+    model = with_attention("llama", attention).to("meta")
+    setattr(model, packed.SHAPE_OF, "cuda")
+    plan, layout = make_test_plan(tmp_path, tmp_path, sequence_len=200), Layout(bins=True)
+    bins = [(0,), (1,), (2, 3), (4, 5)]
+    packing = Packing(tuple(bins), (130, 40, 40, 12), 200, 222, 0)
+    positions, collate = packed.bin_positions(plan, model, packing), packed.collate_packed(plan, model, layout, 0)
+    for units in ((0, 1), (2, 3), (1, 2), (0,), (3,)):
+        batch = collate([[rows[row] for row in bins[unit]] for unit in units])
+        assert positions(units) == batch["input_ids"].numel(), units
 
 
 def test_padding_and_balance_are_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -300,7 +316,7 @@ def test_padding_and_balance_are_said(capsys: pytest.CaptureFixture[str]) -> Non
     assert "80.0 % full" in said
     assert "and 20.0 % of padding with them" in said
     assert "of 2 processes, the most loaded one computes 1.000 times the mean in a step" in said
-    packed.say_packing(packing, batches, sum, "training")
+    packed.say_packing(packing, batches, lambda some: sum(sizes[unit] for unit in some), "training")
     said = capsys.readouterr().out
     assert "with no padding" in said
     assert "computes 1.200 times the mean" in said  # 96 beside 64 in both steps
