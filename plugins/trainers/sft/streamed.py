@@ -36,10 +36,11 @@ def streamed_source(plan: Plan, source: Source, stream: Stream, layout: Layout) 
     steps, per_step = int(plan.recipe["max_steps"]), batches.units_per_step
     room = plan.recipe["sequence_len"] or 2048
     size = int(plan.recipe["streaming_multipack_buffer_size"])
+    padded = bool(plan.recipe["pad_to_sequence_len"])
 
     def units() -> Iterator[Unit]:
         if layout.bins:
-            return packed_units(stream.rows(), size, room, batches.seed, share=layout.share)
+            return packed_units(stream.rows(), size, room, batches.seed, share=layout.share, padded=padded)
         return ([row] for row in stream.rows())
 
     window = Window(units, steps, per_step)
@@ -53,12 +54,15 @@ def streamed_source(plan: Plan, source: Source, stream: Stream, layout: Layout) 
     return replace(source, dataset=WindowRows(window), plan=lazy, streamed=True)
 
 
-def packed_units(rows: Iterator[StreamedRow], size: int, room: int, seed: int, *, share: bool) -> Iterator[Unit]:
-    """Bins of at most `room` tokens: `size` rows at a time are packed together, their bins in an order of the seed."""
+def packed_units(
+    rows: Iterator[StreamedRow], size: int, room: int, seed: int, *, share: bool, padded: bool = False
+) -> Iterator[Unit]:
+    """Bins of at most `room` tokens: `size` rows at a time are packed together, their bins in an order of the seed.
+    padded: whether each bin will be padded to `room`."""
     rng = random.Random(f"{seed}/bins")
     while held := list(islice(rows, size)):
         arrays = [{"input_ids": row.input_ids, "labels": row.labels} for row in held]
-        bins = list(pack_dataset(arrays, room, share_prefixes=share).bins)
+        bins = list(pack_dataset(arrays, room, share_prefixes=share, padded=padded).bins)
         rng.shuffle(bins)
         yield from ([held[row] for row in members] for members in bins)
 

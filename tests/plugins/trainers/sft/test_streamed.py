@@ -114,6 +114,17 @@ def test_packed_bins_hold_every_row_once() -> None:
     assert [[row.place for row in one] for one in bins] == [[row.place for row in one] for one in again]
 
 
+def test_bins_that_are_padded_are_few_while_streaming_too() -> None:
+    """Blocks of 1,000 tokens, of which a bin of 1,650 holds one; split, two bins hold all three."""
+    rows = [
+        StreamedRow(numpy.array([letter] * 300 + [word] * 351), numpy.array([-100] * 300 + [word] * 351), "")
+        for letter in (1, 2, 3)
+        for word in (4, 5)
+    ]
+    found = [list(packed_units(iter(rows), 6, 1650, 1, share=True, padded=padded)) for padded in (False, True)]
+    assert [len(bins) for bins in found] == [3, 2]
+
+
 def test_a_bad_row_behind_the_first_ones_stops_the_training_with_its_place(train: Any, tmp_path: Path) -> None:
     rows = [*ROWS, {"instruction": "No answer here."}]
     with pytest.raises(DataError, match=r"train.jsonl:21.*'output'"):
