@@ -68,7 +68,8 @@ def lay_out(
 
     chosen = next((known for known in STRATEGIES if known == strategy), strategy_of(plan.recipe))
     sample = sample_of(plan)
-    import peft  # noqa: F401  (part of a run's process, whose size is taken next)
+    with quiet():
+        import peft  # noqa: F401  (part of a run's process, whose size is taken next)
 
     device = gpu_of(gpu_memory) if gpu_memory else this_device()
     if device.kind == "cpu":
