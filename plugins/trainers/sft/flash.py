@@ -101,10 +101,14 @@ def _of_all_ranks(found: tuple[str | None, str]) -> tuple[str | None, str]:
 
 
 def planned_sharing(plan: Plan, model: Any, data: Data, layout: Layout) -> Layout:
-    """The layout that `choose_attention` will leave, as far as it can be known without the weights."""
-    if not layout.share or plan.recipe["share_prefixes"] is True or flash_attention(plan, model)[0] is None:
+    """The layout that `choose_attention` will leave, as far as it can be known without the weights. A model that has
+    them has been given its attention before, with what was found when it was tried."""
+    inner = unwrapped(model)
+    if not layout.share or plan.recipe["share_prefixes"] is True or not hasattr(inner, SHAPE_OF):
         return layout
-    shared, apart = costs(plan, unwrapped(model).config, data, layout)
+    if flash_attention(plan, model)[0] is None:
+        return layout
+    shared, apart = costs(plan, inner.config, data, layout)
     return layout if shared < apart else replace(layout, share=False)
 
 

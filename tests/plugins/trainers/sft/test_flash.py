@@ -127,8 +127,9 @@ def test_what_costs_less_is_taken_where_prefixes_may_be_shared(
     gpu(2)
     data, wanted = rows_alike(prefix, own), Layout(bins=packing, share=True)
     plan = make_plan(tmp_path, sample_packing=packing, share_prefixes="auto", micro_batch_size=4)
-    model = model_in(torch.bfloat16)
-    assert planned_sharing(plan, model, data, wanted) == Layout(bins=packing, share=shares)
+    model, shape = model_in(torch.bfloat16), model_in(torch.bfloat16).to("meta")
+    setattr(shape, flash.SHAPE_OF, "cuda")
+    assert planned_sharing(plan, shape, data, wanted) == Layout(bins=packing, share=shares)
     assert choose_attention(plan, model, data, wanted) == Layout(bins=packing, share=shares)
     taken = "sdpa" if shares else "flash_attention_2"
     assert model.config._attn_implementation == taken
@@ -138,7 +139,7 @@ def test_what_costs_less_is_taken_where_prefixes_may_be_shared(
     # who insists on sharing gets it
     insisting = make_plan(tmp_path, sample_packing=packing, share_prefixes=True)
     model = model_in(torch.bfloat16)
-    assert choose_attention(insisting, model, data, wanted) == planned_sharing(insisting, model, data, wanted) == wanted
+    assert choose_attention(insisting, model, data, wanted) == planned_sharing(insisting, shape, data, wanted) == wanted
     assert model.config._attn_implementation == "sdpa"
     assert "which share_prefixes: true asks for" in capsys.readouterr().out
 
@@ -173,6 +174,9 @@ def test_one_that_fails_is_given_up(
         said = capsys.readouterr().out
         assert "attention is computed with sdpa: flash_attention_2 is installed, but" in said
         assert ("undefined symbol" if fault == "import" else "head dimension above 256") in said
+    # the trial of a micro batch's size then goes by what the model has, not by what is installed
+    sharing = Layout(bins=True, share=True)
+    assert planned_sharing(make_plan(tmp_path), model, rows_alike(1, 60), sharing) == sharing
 
 
 @pytest.mark.parametrize(
