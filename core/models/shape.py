@@ -30,7 +30,7 @@ class PackedLinear(torch.nn.Linear):
         packed = packed_bytes(layer.weight.numel(), layer.out_features, bits, double=double)
         weight: Any = torch.nn.Parameter(torch.empty(packed, dtype=torch.uint8, device="meta"), requires_grad=False)
         # what counts parameters asks for the shape that the packed values stand for
-        weight.quant_state = SimpleNamespace(shape=tuple(layer.weight.shape))
+        weight.quant_state = SimpleNamespace(shape=tuple(layer.weight.shape), bits=bits)
         self.weight = weight
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:

@@ -197,10 +197,7 @@ def _formats(parameters: list[Any]) -> str:
         state = getattr(parameter, "quant_state", None)
         name = str(parameter.dtype).removeprefix("torch.")
         if state is not None:
-            elements = 1
-            for size in state.shape:
-                elements *= size
-            name = "4 bits" if parameter.numel() < 0.9 * elements else "8 bits"
+            name = f"{state.bits} bits"
         counts[name] = counts.get(name, 0) + parameter.numel()
     return " and ".join(sorted(counts, key=lambda name: -counts[name]))
 

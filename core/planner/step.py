@@ -89,8 +89,10 @@ def step_memory(
     return few.plus_layers(more, (count - FEW) / (MORE - FEW))
 
 
-def on_meta(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The batch's shapes. A mask over padded rows becomes the one that attention gets; one that hides nothing goes."""
+def on_meta(batch: Mapping[str, Any], *, attends: bool = True) -> dict[str, Any]:
+    """The batch's shapes. A mask over padded rows becomes the one that attention gets; one that hides nothing goes.
+
+    attends: whether the model has attention; one of state alone takes the mask as it is."""
     moved: dict[str, Any] = {}
     for name, value in batch.items():
         if isinstance(value, Mapping):
@@ -98,7 +100,8 @@ def on_meta(batch: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "attention_mask" and value.dim() == 2:
             if not bool(value.all()):
                 lines, length = value.shape
-                moved[name] = torch.empty(lines, 1, length, length, dtype=torch.bool, device="meta")
+                shape = (lines, 1, length, length) if attends else (lines, length)
+                moved[name] = torch.empty(shape, dtype=torch.bool, device="meta")
         elif name == "attention_mask":
             moved[name] = _mask_on_meta(value)
         elif name == "target_positions":
@@ -106,6 +109,12 @@ def on_meta(batch: Mapping[str, Any]) -> dict[str, Any]:
         else:
             moved[name] = value.to("meta")
     return moved
+
+
+def has_attention(model: Any) -> bool:
+    """False for models of state alone, such as Mamba, whose configuration names no heads."""
+    config = getattr(unwrapped(model), "config", None)
+    return config is None or bool(getattr(config.get_text_config(), "num_attention_heads", None))
 
 
 def _mask_on_meta(mask: torch.Tensor) -> torch.Tensor:
@@ -145,7 +154,7 @@ def _walk(
     if layers is not None:
         hooks.append(_at_lower(layers, ledger.next_phase))
     model.train()
-    shapes = on_meta(batch)
+    shapes = on_meta(batch, attends=has_attention(model))
     try:
         with ledger, stand_ins:
             if walk.accumulating:

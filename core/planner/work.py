@@ -52,9 +52,8 @@ def operations(model: Any, load: Workload, *, checkpointing: bool) -> Operations
     the trained tokens alone. Recomputing under checkpointing is one more forward pass."""
     body, learning, head = _weights(model)
     config = unwrapped(model).config.get_text_config()
-    width = config.num_attention_heads * (
-        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    )
+    heads = getattr(config, "num_attention_heads", None) or 0  # a model of state alone, such as Mamba, has none
+    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads) if heads else 0
     length = max(load.batches, key=lambda batch: batch["input_ids"].numel())["input_ids"].shape[1]
     attended = 4 * width * (length / 2) * config.num_hidden_layers
     forward = 2 * body + attended
