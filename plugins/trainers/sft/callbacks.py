@@ -49,6 +49,10 @@ class StepCallback(TrainerCallback):
         self.watchdog_patience = watchdog_patience
         self.stopped: str | None = None
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # a resumed run takes these from its checkpoint, whatever the recipe says by now
+        state.compute_steps(args, state.max_steps)
+
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         assert self.trainer is not None
         sampler = self.trainer.sampler

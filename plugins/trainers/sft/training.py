@@ -41,6 +41,7 @@ from .packed import (
     say_packing,
     sharing_pays,
 )
+from .positions import refuse_missing_places
 from .resumed import refuse_other_model
 from .streamed import streamed_source
 from .trainer import SFTTrainer
@@ -51,6 +52,7 @@ def prepare_training(plan: Plan, model: Any, tokenizer: Any, data: Data) -> Trai
 
     Raises `UserError` for keys that do not go together, a missing package, or a checkpoint that cannot be gone on from.
     """
+    refuse_missing_places(plan, model, data)
     layout = choose_attention(plan, model, data, choose_layout(plan, model))
     plan, division = settled(plan, model, data)
     recipe = plan.recipe

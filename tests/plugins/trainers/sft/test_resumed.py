@@ -136,3 +136,13 @@ def contents(folder: Path) -> dict[str, str]:
     found = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.rglob("*") if file.is_file()}
     assert found
     return found
+
+
+def test_a_resumed_run_logs_and_saves_as_the_recipe_says_now(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = write_tiny_recipe(tmp_path, tiny_model, {"save_steps": 2, "max_steps": 4})
+    assert tunesmith("run", str(recipe), "--set", "max_steps=2").returncode == 0
+    again = ("--resume", "--set", "max_steps=8", "--set", "logging_steps=3", "--set", "save_steps=100")
+    done = tunesmith("run", str(recipe), *again)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("step ")] == ["3/8", "6/8", "8/8"]
+    assert not list((tmp_path / "out").glob("checkpoint-4"))
