@@ -26,7 +26,8 @@ def recipe_keys() -> dict[str, Schema]:
 @hookimpl
 def check_recipe(recipe: Recipe) -> list[Problem]:
     """Rules across core's keys."""
-    return [*_counts(recipe), *_quantisation(recipe), *_batches(recipe), *_data(recipe), *_texts(recipe)]
+    rules = (_counts, _older_names, _quantisation, _batches, _data, _texts)
+    return [problem for rule in rules for problem in rule(recipe)]
 
 
 def _counts(recipe: Recipe) -> Iterator[Problem]:
@@ -35,6 +36,18 @@ def _counts(recipe: Recipe) -> Iterator[Problem]:
         if isinstance(value, float) and value > 1 and not value.is_integer():
             message = f"{key!r} is {value}, expected a share below 1 or a whole number"
             yield Problem(message, key=(key,), at="value", help=f"write {round(value)}, or a share such as 0.1")
+
+
+def _older_names(recipe: Recipe) -> Iterator[Problem]:
+    """Keys that set another key, where that is set to something else, or by two of them to two values."""
+    said: dict[str, tuple[str, Any]] = {}
+    for key, schema in recipe_keys().items():
+        for other, value in schema.get("x-means", {}).items() if recipe.values.get(key) is True else ():
+            given = recipe.values.get(other)
+            first, before = (other, given) if given is not None else said.setdefault(other, (key, value))
+            if before != value:
+                message = f"{key}: true means {other}: {value}, and {first} says {before}"
+                yield Problem(message, key=(key,), help=f"keep one of them: {other}: {before} or {other}: {value}")
 
 
 def _quantisation(recipe: Recipe) -> Iterator[Problem]:

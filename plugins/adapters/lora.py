@@ -69,15 +69,18 @@ def build(plan: Plan) -> torch.nn.Module:
 
         return load_existing(plan, model)
     from core.models import shortened
-    from plugins.adapters.lora_targets import refuse_unknown_names
+    from plugins.adapters.lora_targets import linear_layers, refuse_unknown_names
 
     refuse_unknown_names(plan, model)
+    layers = ", ".join(linear_layers(model))  # now: peft wraps some before it refuses one
     try:
         return _wrap(model, _config(plan, model))
     except ValueError as error:
         # what peft has no form for: a norm as a target, an odd rank with an orthogonal start
-        reason = shortened(error)
-        raise UserError(f"peft cannot build this adapter: {reason}", help="change the keys it speaks of") from error
+        reason, help = shortened(error), "change the keys it speaks of"
+        if "target_modules" in reason:
+            help = f"name others in lora_target_modules, without lora_target_linear: its linear layers are {layers}"
+        raise UserError(f"peft cannot build this adapter: {reason}", help=help) from error
 
 
 def base_view(plan: Plan, model: torch.nn.Module) -> AbstractContextManager[Any] | None:

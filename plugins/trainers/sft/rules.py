@@ -19,6 +19,14 @@ from .shards import problems as sharding_problems
 if TYPE_CHECKING:
     from core import Recipe
 
+# settings of what another key switches on
+WITHOUT = {
+    "loss_watchdog_patience": "loss_watchdog_threshold",
+    "torch_compile_backend": "torch_compile",
+    "torch_compile_mode": "torch_compile",
+    "gradient_checkpointing_kwargs": "gradient_checkpointing",
+}
+
 
 def problems(recipe: Recipe) -> list[Problem]:
     """Everything wrong with how the training keys go together."""
@@ -65,9 +73,10 @@ def _schedule(recipe: Recipe) -> list[Problem]:
         found.append(Problem(message, key=("cosine_min_lr_ratio",), severity="warning"))
     if recipe["fp16"] and recipe["bf16"] in (True, "full"):
         found.append(Problem("fp16 and bf16 are both set", key=("fp16",), help="keep one of them; bf16 where it works"))
-    if recipe["loss_watchdog_patience"] and not recipe["loss_watchdog_threshold"]:
-        message = "loss_watchdog_patience has no effect without loss_watchdog_threshold"
-        found.append(Problem(message, key=("loss_watchdog_patience",), severity="warning"))
+    for key, without in WITHOUT.items():
+        if recipe.values.get(key) and not recipe[without]:
+            message = f"{key} has no effect without {without}"
+            found.append(Problem(message, key=(key,), severity="warning"))
     return found
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from core import RecipeError, UserError
 from core.models import load_tokenizer, load_untouched_base, parameter_counts, save_model
+from core.testing.tiny import make_tiny_tokenizer
 from plugins.adapters import lora
 from tests.core.model_plans import make_model_plan
 
@@ -412,3 +413,16 @@ def test_what_an_earlier_adapter_settles_is_said(
 def test_a_folder_without_an_adapter_is_explained(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lora_model_dir .* cannot be loaded"):
         build(tmp_path, tiny_model, **LORA, lora_model_dir=str(tiny_model))
+
+
+def test_layers_that_peft_refuses_are_told_with_those_there_are(tmp_path: Path) -> None:
+    """Mamba's own code reads the weight of its last layer, past any adapter."""
+    from transformers import MambaConfig, MambaForCausalLM
+
+    make_tiny_tokenizer(tmp_path)
+    config = MambaConfig(vocab_size=400, hidden_size=32, state_size=8, num_hidden_layers=1)
+    MambaForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="out_proj") as raised:
+        build(tmp_path, tmp_path, **LORA, lora_target_linear=True)
+    assert "lora_target_modules" in (raised.value.help or "")
+    assert "dt_proj, in_proj, out_proj, x_proj" in (raised.value.help or "")
