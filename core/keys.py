@@ -39,13 +39,18 @@ def _counts(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _older_names(recipe: Recipe) -> Iterator[Problem]:
-    """Keys that set another key, where that is set to something else, or by two of them to two values."""
+    """Keys that set another key: by two of them to two values, or beside another value of its own, which wins."""
     said: dict[str, tuple[str, Any]] = {}
     for key, schema in recipe_keys().items():
         for other, value in schema.get("x-means", {}).items() if recipe.values.get(key) is True else ():
             given = recipe.values.get(other)
             first, before = (other, given) if given is not None else said.setdefault(other, (key, value))
-            if before != value:
+            if before == value:
+                continue
+            if first == other:
+                message = f"{key}: true has no effect beside {other}: {before}"
+                yield Problem(message, key=(key,), severity="warning", help=f"keep one; {key} means {other}: {value}")
+            else:
                 message = f"{key}: true means {other}: {value}, and {first} says {before}"
                 yield Problem(message, key=(key,), help=f"keep one of them: {other}: {before} or {other}: {value}")
 
