@@ -173,10 +173,15 @@ def _types(schema: Schema) -> list[str]:
 
 
 def _map_help(value: Any, schema: Schema) -> str | None:
-    """How to write a plain text where a map with one needed key is expected, such as a metric by its name."""
-    if not isinstance(value, str) or schema["type"] != "object" or len(schema.get("required", ())) != 1:
+    """How to write a plain text where a map with one needed key is expected, such as a metric by its name, or a list of
+    such maps."""
+    if not isinstance(value, str) or schema["type"] not in ("object", "array"):
         return None
-    return f"write '{schema['required'][0]}: {_cut(value)}'"
+    entry = schema if schema["type"] == "object" else schema.get("items", {})
+    if entry.get("type") != "object" or len(entry.get("required", ())) != 1:
+        return None
+    written = f"{entry['required'][0]}: {_cut(value)}"
+    return f"write '{written}'" if entry is schema else f"write a list of maps: [{{{written}}}]"
 
 
 def _type_help(value: Any, wanted: Any) -> str | None:
