@@ -22,7 +22,7 @@ from core.memory import PeakMemory
 from .batches import RankSampler, Source, UnitRows
 from .checkpoints import Progress
 from .loss import head_of, summed_loss
-from .out_of_memory import Divider, NumberedRows, numbered, told_elsewhere
+from .out_of_memory import Divider, NumberedRows, numbered
 from .packed import on_cpu
 from .refused import refused_step
 from .rounding import with_small_updates
@@ -133,11 +133,6 @@ class SFTTrainer(Trainer):
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: it walks over all parameters in each micro batch."""
         return 0
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """transformers' own; memory that runs out where smaller pieces do not help is told as such."""
-        with told_elsewhere(self):
-            return super().train(*args, **kwargs)
 
     # -------------------------------------------------------------- loss
 

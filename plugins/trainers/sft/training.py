@@ -27,6 +27,7 @@ from .collate import collate_padded, without_targets
 from .flash import choose_attention
 from .micro_batch import settled
 from .muon import make_muon
+from .out_of_memory import told_elsewhere
 from .packed import (
     Collate,
     Layout,
@@ -242,7 +243,7 @@ def _run(
     trainer.watch(memory)
     trainer.start_clock()
     try:
-        with stop_on_signal(trainer), _without_gaps(plan):
+        with stop_on_signal(trainer), _without_gaps(plan), told_elsewhere(trainer):
             if checkpoint and trainer.progress.step >= total:
                 say("the checkpoint holds the finished training: nothing left to train")
                 trainer._load_from_checkpoint(str(checkpoint))
